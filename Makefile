@@ -1,0 +1,56 @@
+# make setup | demo | test | lint, and lock to pin anew.
+#
+# Everything runs in an environment of the repository's own, .venv. It needs Python 3.11 or newer, make and the package
+# index. `make setup ACCELERATOR=gpu` installs the CUDA build; later calls keep to what is installed.
+
+PYTHON ?= python3
+ACCELERATOR ?= $(or $(patsubst .venv/installed-%,%,$(firstword $(wildcard .venv/installed-*))),cpu)
+export ACCELERATOR
+
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(ACCELERATOR)
+COMPILE := pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--quiet --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: setup demo test test-unit test-integration lint lock
+
+setup: $(INSTALLED)
+
+# A run that is there already goes on where it stopped; one that is finished shows its table again.
+demo: setup
+	$(if $(wildcard runs/demo/run.json),@echo "runs/demo exists and is resumed; remove it to start anew")
+	$(BIN)/medcritical self-play --config jobs/configs/demo.toml $(if $(wildcard runs/demo/run.json),--resume)
+
+test: test-unit test-integration
+
+test-unit: setup
+	$(BIN)/pytest tests/unit
+
+test-integration: setup
+	$(BIN)/pytest tests/integration -m "not gpu"
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+lock: .bootstrap/uv-$(UV_VERSION)
+	ACCELERATOR=cpu tools/uv.sh $(COMPILE) --extra cpu --output-file requirements/cpu.txt
+	ACCELERATOR=gpu tools/uv.sh $(COMPILE) --extra gpu --output-file requirements/gpu.txt
+
+.bootstrap/uv-$(UV_VERSION):
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or newer is needed: make PYTHON=...')"
+	$(PYTHON) -m venv --clear .bootstrap
+	.bootstrap/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	touch $@
+
+# The sync takes away what another set left behind: both vLLM builds are the same import name.
+$(INSTALLED): .bootstrap/uv-$(UV_VERSION) requirements/$(ACCELERATOR).txt pyproject.toml
+	test -x $(BIN)/python || tools/uv.sh venv --quiet --python .bootstrap/bin/python .venv
+	rm -f .venv/installed-*
+	tools/uv.sh pip sync --python $(BIN)/python requirements/$(ACCELERATOR).txt
+	tools/uv.sh pip install --python $(BIN)/python --no-deps --editable .
+	touch $@

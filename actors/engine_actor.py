@@ -1,0 +1,50 @@
+"""One engine in a process of its own."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engine import Engine
+from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.served import ServedPolicy
+from medcritical_ray.weights import Blob
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class EngineActor:
+    """Forwards to an Engine. Ray never restarts it: a restarted engine would serve its first weights again.
+
+    It does nothing until `start`, so that an error of the start reaches the caller as that error.
+    """
+
+    def start(self, policy: ServedPolicy, config: EnginesConfig, max_lora_rank: int | None) -> int | None:
+        """Starts the engine and returns the version that it serves."""
+        self._engine = Engine(policy.model_dir, policy.version, config, max_lora_rank)
+        return self.update(policy) if policy.adapter_dir else self._engine.version
+
+    def update(self, policy: ServedPolicy, *blobs: Blob) -> int | None:
+        """Takes the weights in `blobs`, if any, then the policy's adapter, if any; returns the version served then."""
+        with _ending_with_the_engine():
+            if blobs:
+                self._engine.update_weights(policy.version, blobs)
+            if policy.adapter_dir:
+                self._engine.use_adapter(policy.version, policy.adapter_dir)
+            return self._engine.version
+
+    def generate(self, requests: list[Request], sampling: SamplingConfig, version: int) -> list[Completion]:
+        with _ending_with_the_engine():
+            return self._engine.generate(requests, sampling, version)
+
+
+@contextmanager
+def _ending_with_the_engine() -> Iterator[None]:
+    """Ends the process once vLLM says that its engine is dead: else the actor would look alive for ever."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError:
+        os._exit(1)

@@ -1,0 +1,192 @@
+"""A pool of engines that serve the same policy version, and the work that is fanned out over them."""
+
+from collections.abc import Hashable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import ray
+from ray.exceptions import RayError
+
+from actors.seat import Seat
+from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engine import StaleVersion
+from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
+from medcritical_ray.fan_out import OrderedBlocks
+from medcritical_ray.recovery import EngineStatus, next_step
+from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.served import served_policy
+from medcritical_ray.weights import read_blobs
+
+Key = TypeVar("Key", bound=Hashable)
+Work = OrderedBlocks[Any, list[Request], list[Completion]]
+
+
+class EnginePool:
+    """`num_engines` engines (the config's number if None), which start at once, beside whatever the caller does next.
+
+    Needs a Ray that is initialised. `name` begins the names of the engines and must differ between pools. Every wait
+    ends: with WaitTimeout if an engine is not ready in time, with RunFailed if one fails and may not be replaced, and
+    with the UserError that an engine raises.
+    """
+
+    def __init__(
+        self,
+        config: EnginesConfig,
+        version: int,
+        policy_dir: Path,
+        *,
+        name: str,
+        num_engines: int | None = None,
+        max_lora_rank: int | None = None,
+    ) -> None:
+        self._config = config
+        self._policy = served_policy(version, policy_dir)
+        self._num_restarts = 0
+        num_seats = config.num_engines if num_engines is None else num_engines
+        self._seats = [Seat(f"{name}-engine-{i}", config, max_lora_rank) for i in range(num_seats)]
+        for seat in self._seats:
+            seat.start(self._policy)
+
+    @property
+    def version(self) -> int:
+        """The version that every engine serves, or is about to serve."""
+        return self._policy.version
+
+    @property
+    def num_restarts(self) -> int:
+        """Engines replaced so far."""
+        return self._num_restarts
+
+    def wait_until_serving(self) -> None:
+        """Waits until every engine has confirmed the current version."""
+        while not all(seat.is_serving for seat in self._seats):
+            self._take_answers(_no_work())
+
+    def map(
+        self, blocks: Iterable[tuple[Key, list[Request]]], sampling: SamplingConfig
+    ) -> Iterator[tuple[Key, list[Completion]]]:
+        """The completions of each block of requests, once each, in the order of the blocks.
+
+        Reads `blocks` as room becomes free: `max_in_flight` of them wait at one engine, and as many again for their
+        turn. An engine that fails is replaced and its blocks are written again, with the same result.
+        """
+        assert not any(seat.num_in_flight for seat in self._seats), "the pool is at work already"
+        work: Work = OrderedBlocks(blocks, window=2 * len(self._seats) * self._config.max_in_flight)
+        try:
+            while not work.is_done:
+                self._hand_out(work, sampling)
+                self._take_answers(work)
+                yield from work.finished_in_order()
+        finally:
+            for seat in self._seats:
+                seat.forget()
+
+    def broadcast(self, version: int, policy_dir: Path) -> None:
+        """Has every engine serve the policy in a directory as `version`, and waits until each has confirmed it.
+
+        Full weights travel through the object store, once to each machine.
+        """
+        assert not any(seat.num_in_flight for seat in self._seats), "the pool is at work"
+        self.wait_until_serving()
+        policy = served_policy(version, policy_dir)
+        takes_weights = policy.adapter_dir is None or policy.model_dir != self._policy.model_dir
+        blobs = [ray.put(blob) for blob in read_blobs(policy.model_dir)] if takes_weights else []
+        self._policy = policy
+        for seat in self._seats:
+            seat.update(policy, blobs)
+        self.wait_until_serving()
+
+    def close(self) -> None:
+        """Ends the engines."""
+        for seat in self._seats:
+            seat.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _hand_out(self, work: Work, sampling: SamplingConfig) -> None:
+        """Gives blocks to the engines that serve, the least busy first, until all are busy or no block is left."""
+        serving = [seat for seat in self._seats if seat.is_serving]
+        while serving:
+            seat = min(serving, key=lambda each: each.num_in_flight)
+            block = work.next_block() if seat.num_in_flight < self._config.max_in_flight else None
+            if block is None:
+                return
+            seat.ask(block, sampling)
+
+    def _take_answers(self, work: Work) -> None:
+        """Waits for the next answer, takes all that are there, and sees to engines that failed or are out of time."""
+        waiting = [seat for seat in self._seats if seat.refs]
+        if not waiting:
+            return
+        answered = _answered([ref for seat in waiting for ref in seat.refs], min(s.seconds_left for s in waiting))
+        for seat in waiting:
+            refs = [ref for ref in seat.refs if ref in answered]
+            if refs:
+                self._take_from(seat, refs, work)
+            elif seat.seconds_left <= 0:
+                self._out_of_time(seat, work)
+
+    def _take_from(self, seat: Seat, refs: list[Any], work: Work) -> None:
+        try:
+            for ref in refs:
+                finished = seat.take(ref)
+                if finished:
+                    work.finish(*finished)
+        except UserError as error:
+            raise getattr(error, "cause", error) from None
+        except (RayError, StaleVersion) as error:
+            self._recover(seat, seat.status_after(error), _first_line(error), work)
+
+    def _out_of_time(self, seat: Seat, work: Work) -> None:
+        if not seat.is_serving:
+            raise self._not_serving_in_time(seat)
+        limit_s, key = seat.limit
+        self._recover(seat, "silent", f"no answer for {limit_s:g} s ({key})", work)
+
+    def _recover(self, seat: Seat, status: EngineStatus, cause: str, work: Work) -> None:
+        """Replaces an engine, and puts its blocks back for whichever engine is free; or gives up."""
+        restarts_left = self._config.max_restarts - self._num_restarts
+        if next_step(status, restarts_left=restarts_left) == "give_up":
+            raise self._given_up(seat, status, cause)
+        self._num_restarts += 1
+        for block in seat.end():
+            work.put_back(block)
+        seat.start(self._policy)
+
+    def _given_up(self, seat: Seat, status: EngineStatus, cause: str) -> RunFailed:
+        if status == "never_started":
+            return RunFailed(f"{seat.name} did not start: {cause}")
+        return RunFailed(
+            f"{seat.name} is {status} (blocks {seat.keys_in_flight}): {cause}; "
+            f"all {self._config.max_restarts} replacements are used up (engines.max_restarts)"
+        )
+
+    def _not_serving_in_time(self, seat: Seat) -> WaitTimeout:
+        late = [each.name for each in self._seats if not each.is_serving]
+        limit_s, key = seat.limit
+        return WaitTimeout(
+            f"{len(late)} of {len(self._seats)} engines not on version {self.version} after {limit_s:g} s "
+            f"({', '.join(late)}): raise {key}, or see their logs"
+        )
+
+
+def _answered(refs: list[Any], seconds_left: float) -> set[Any]:
+    """The calls that have ended, once there is one or the time is up."""
+    ray.wait(refs, num_returns=1, timeout=max(seconds_left, 0), fetch_local=False)
+    answered, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+    return set(answered)
+
+
+def _no_work() -> Work:
+    return OrderedBlocks([], window=1)
+
+
+def _first_line(error: Exception) -> str:
+    """What happened, in one line: the error that the engine raised, or what Ray says of its process."""
+    cause = getattr(error, "cause", None) or error
+    lines = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

@@ -1,0 +1,88 @@
+"""The team that plays a run on Ray: pools of vLLM engines write, Ray Train workers train."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from actors.pool import EnginePool
+from actors.train import fit_dpo, fit_sft
+from medcritical_ray.config import Config, SamplingConfig
+from medcritical_ray.game import Role
+from medcritical_ray.rollouts import Completion, Request
+
+
+class RayTeam:
+    """Engines start when they are first asked to serve and live until the end; training workers come and go.
+
+    The corrector has engines of its own if the config says so, else the generator's play both roles.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._pools: dict[Role, EnginePool] = {}
+
+    def serve(self, role: Role, version: int, policy_dir: Path) -> None:
+        pool = self._pools.get(self._players(role))
+        if pool is None:
+            self._pools[self._players(role)] = self._start(self._players(role), version, policy_dir)
+        elif pool.version != version:
+            pool.broadcast(version, policy_dir)
+
+    def write(
+        self, role: Role, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        return self._pools[self._players(role)].map(blocks, sampling)
+
+    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str) -> dict[str, Any]:
+        return fit_sft(
+            start,
+            demonstrations,
+            out,
+            self._config.sft,
+            self._config.trainers,
+            name=f"{self._config.run.name}-{name}",
+            seed=self._config.run.seed,
+        )
+
+    def train_dpo(self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str) -> dict[str, Any]:
+        return fit_dpo(
+            policy,
+            reference,
+            pairs,
+            out,
+            self._config.dpo,
+            self._config.trainers,
+            name=f"{self._config.run.name}-{name}",
+            seed=self._config.run.seed,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+    def _players(self, role: Role) -> Role:
+        """The role whose pool plays `role`."""
+        return role if self._config.engines.separate_corrector else "generator"
+
+    def _start(self, role: Role, version: int, policy_dir: Path) -> EnginePool:
+        engines = self._config.engines
+        pool = EnginePool(
+            engines,
+            version,
+            policy_dir,
+            name=f"{self._config.run.name}-{role}",
+            num_engines=engines.num_engines if role == "generator" else engines.separate_corrector,
+            max_lora_rank=self._max_lora_rank(),
+        )
+        pool.wait_until_serving()
+        return pool
+
+    def _max_lora_rank(self) -> int | None:
+        ranks = [part.lora.rank for part in (self._config.sft, self._config.dpo) if part.method == "lora"]
+        return max(ranks, default=None)

@@ -1,0 +1,205 @@
+"""SFT and DPO on Ray Train: shards of a Ray Dataset in, one Hugging Face policy directory out.
+
+A fit waits for all its workers to start, and its workers wait for each other at every step; `trainers.timeout_s` ends
+both waits.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import ray.data
+import ray.train
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from actors.train_worker import Assignment, DpoTask, SftTask, Task, train_worker
+from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
+from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
+from medcritical_ray.tables import count_rows, part_paths
+
+OnStep = Callable[[dict[str, float]], None]
+
+_POLL_S = 0.2
+_GRACE_S = 30.0
+_RAY_TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how often workers are asked whether they are done: 2 s a fit less
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per fit, of no use to fits that start again from the start
+}
+
+
+def fit_sft(
+    model_dir: Path,
+    demonstrations_dir: Path,
+    out_dir: Path,
+    config: SftConfig,
+    trainers: TrainersConfig,
+    *,
+    name: str,
+    seed: int,
+    on_step: OnStep | None = None,
+) -> dict[str, Any]:
+    """Trains the policy in `model_dir` on a directory of demonstrations; leaves the result in `out_dir`.
+
+    `name` says whose fit it is, for logs; no two fits share a Ray Train run, whatever their names. `on_step` is shown
+    the metrics of each step. Returns the figures of `medcritical_ray.training.sft`.
+
+    Raises RunFailed with the cause, WaitTimeout after `trainers.timeout_s`, UserError for what the user can mend; then
+    there is no `out_dir`.
+    """
+    return _fit(
+        SftTask(policy_dir=model_dir, config=config), demonstrations_dir, out_dir, trainers, name, seed, on_step
+    )
+
+
+def fit_dpo(
+    policy_dir: Path,
+    reference_dir: Path,
+    pairs_dir: Path,
+    out_dir: Path,
+    config: DpoConfig,
+    trainers: TrainersConfig,
+    *,
+    name: str,
+    seed: int,
+    on_step: OnStep | None = None,
+) -> dict[str, Any]:
+    """As `fit_sft`, on a directory of preference pairs, with the policy in `reference_dir` as DPO's reference."""
+    task = DpoTask(policy_dir=policy_dir, reference_dir=reference_dir, config=config)
+    return _fit(task, pairs_dir, out_dir, trainers, name, seed, on_step)
+
+
+def _fit(
+    task: Task, rows_dir: Path, out_dir: Path, trainers: TrainersConfig, name: str, seed: int, on_step: OnStep | None
+) -> dict[str, Any]:
+    out_dir = out_dir.absolute()
+    run_name = f"{name}-{uuid4().hex[:8]}"
+    run_dir = out_dir.parent / f".{out_dir.name}.fits" / run_name
+    os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
+    assignment = Assignment(
+        task=task,
+        seed=seed,
+        max_tokens_per_forward=trainers.max_tokens_per_forward,
+        deadline=time.time() + trainers.timeout_s,
+        timeout_s=trainers.timeout_s,
+        steps_file=run_dir / "steps.jsonl",
+    )
+    run_dir.mkdir(parents=True)
+    try:
+        trainer = TorchTrainer(
+            train_worker,  # type: ignore[arg-type]  # what it returns becomes the result's return_value
+            train_loop_config={"assignment": assignment},
+            datasets=_shards(rows_dir, trainers.num_workers),
+            dataset_config=DataConfig(datasets_to_split=[]),
+            scaling_config=_scaling(trainers),
+            run_config=RunConfig(
+                name=run_name,
+                storage_path=str(run_dir.parent),
+                failure_config=FailureConfig(max_failures=trainers.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # as above
+            ),
+        )
+        steps = _StepsFile(assignment.steps_file, on_step)
+        result = _wait_for(trainer, assignment, name, steps)
+        return _take_policy(result, out_dir)
+    finally:
+        shutil.rmtree(run_dir.parent, ignore_errors=True)
+
+
+def _shards(rows_dir: Path, num_workers: int) -> dict[str, Any]:
+    """One Ray Dataset per worker, named by its rank: contiguous rows, equally many give or take one, none left over.
+
+    Ray Train's own split would drop the rows that do not divide evenly, and deal blocks to whichever worker asks first.
+    The rows are read before the workers start, since both need CPUs.
+    """
+    num_rows = count_rows(rows_dir)
+    if num_rows < num_workers:
+        raise UserError(
+            f"{rows_dir} holds {num_rows} training examples, which is too few for trainers.num_workers = {num_workers}"
+        )
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = True
+    with ray.data.DataContext.current(context):
+        rows = ray.data.read_parquet([str(path) for path in part_paths(rows_dir)]).materialize()
+        bounds = [num_rows * rank // num_workers for rank in range(1, num_workers)]
+        shards = rows.split_at_indices(bounds) if bounds else [rows]
+    return {str(rank): shard for rank, shard in enumerate(shards)}
+
+
+def _scaling(trainers: TrainersConfig) -> ScalingConfig:
+    resources = {"CPU": trainers.num_cpus}
+    if trainers.num_gpus:
+        resources["GPU"] = trainers.num_gpus
+    return ScalingConfig(
+        num_workers=trainers.num_workers, use_gpu=trainers.num_gpus > 0, resources_per_worker=resources
+    )
+
+
+class _StepsFile:
+    """The steps that rank 0 has written so far, shown once each as they come."""
+
+    def __init__(self, path: Path, on_step: OnStep | None) -> None:
+        self._path = path
+        self._on_step = on_step
+        self._num_shown = 0
+
+    def show_new(self) -> None:
+        if self._on_step is None or not self._path.is_file():
+            return
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        for line in lines[self._num_shown :]:
+            self._on_step(json.loads(line))
+        self._num_shown = len(lines)
+
+
+def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _StepsFile) -> ray.train.Result:
+    """The result of the fit, which runs in a daemon thread, since it has no time limit of its own.
+
+    Workers end themselves at the deadline. If they do not, what is left of the fit ends with the job that started it.
+    """
+    outcome = ThreadPool(1).apply_async(trainer.fit)
+    while not outcome.ready() and time.time() < assignment.deadline + _GRACE_S:
+        outcome.wait(_POLL_S)
+        steps.show_new()
+    if not outcome.ready():
+        workers = trainer.scaling_config
+        raise WaitTimeout(
+            f"{name}: {workers.num_workers} training workers of {workers.resources_per_worker} each did not finish in "
+            f"{assignment.timeout_s:g} s: free these resources, or raise trainers.timeout_s"
+        )
+    steps.show_new()
+    try:
+        return outcome.get()
+    except TrainingFailedError as error:
+        raise RunFailed(f"{name}: {_first_cause(error)}") from error
+
+
+def _first_cause(error: TrainingFailedError) -> str:
+    """The last line of the first worker's traceback, which names the exception, or the error's own first line."""
+    if isinstance(error, WorkerGroupError) and error.worker_failures:
+        rank, failure = min(error.worker_failures.items())
+        return f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
+    return str(error).strip().splitlines()[-1]
+
+
+def _take_policy(result: ray.train.Result, out_dir: Path) -> dict[str, Any]:
+    """Moves the checkpoint to `out_dir`, in place of what an earlier fit left there, and returns rank 0's figures."""
+    figures = result.return_value  # type: ignore[attr-defined]  # known to version 2 alone, which runs
+    if isinstance(figures, MedCriticalError):
+        raise figures
+    assert isinstance(figures, dict)
+    assert result.checkpoint is not None
+    if out_dir.exists():
+        shutil.rmtree(out_dir)
+    Path(result.checkpoint.path).rename(out_dir)
+    return figures

@@ -1,0 +1,1 @@
+"""What a person or `ray job submit` runs: `medcritical <command>` or `python -m jobs.<name>`."""

@@ -1,0 +1,102 @@
+"""Times a weight update of a running engine against its restart: `medcritical bench-update`."""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import run_job
+
+if TYPE_CHECKING:
+    from medcritical_ray.config import EnginesConfig
+
+SUMMARY = "time a weight update of a running engine against its restart"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", type=Path, metavar="DIR", help="a model's directory; default: the clinic's student")
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="times that each is done, in turn; default: 5"
+    )
+    parser.add_argument("--json", action="store_true", help="print the seconds as one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the seconds of each. Raises UserError if the directory holds no model that can be served."""
+    from actors.cluster import connected
+    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.config import ClusterConfig
+    from medcritical_ray.errors import UserError
+    from medcritical_ray.model_files import check_model
+
+    if args.repeats < 1:
+        raise UserError(f"--repeats {args.repeats}: must be at least 1")
+    policy = args.policy or base_student_dir()
+    size = check_model(policy)
+    store_mib = max(200, 2 * size.num_bytes // 2**20)
+    with connected(ClusterConfig(object_store_mib=store_mib), Path.cwd()) as cluster:
+        seconds = _measure(policy, _engines(policy, on_gpu=cluster.num_gpus >= 1), args.repeats)
+    result = {"policy": str(policy), "num_parameters": size.num_parameters, "repeats": args.repeats, **seconds}
+    print(json.dumps(result) if args.json else _table(result))
+    return 0
+
+
+def _measure(policy: Path, engines: "EnginesConfig", repeats: int) -> dict[str, Any]:
+    """The seconds of updates and of restarts, in turn, each from the call until the engine has confirmed its version.
+
+    An update reads the weights from disk and sends them through the object store, as after any training.
+    """
+    from actors.pool import EnginePool
+
+    def start(number: int) -> EnginePool:
+        pool = EnginePool(engines, 0, policy, name=f"bench-{number}")
+        pool.wait_until_serving()
+        return pool
+
+    def restart(number: int) -> EnginePool:
+        pool.close()
+        return start(number)
+
+    updates, restarts = [], []
+    pool = start(0)
+    for number in range(1, repeats + 1):
+        update_s, _ = _timed(lambda: pool.broadcast(pool.version + 1, policy))
+        restart_s, pool = _timed(lambda number=number: restart(number))
+        updates.append(update_s)
+        restarts.append(restart_s)
+    pool.close()
+    return {"update_s": _median_and_all(updates), "restart_s": _median_and_all(restarts)}
+
+
+def _timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = action()
+    return time.perf_counter() - start, result
+
+
+def _median_and_all(seconds: list[float]) -> dict[str, Any]:
+    return {"median": round(statistics.median(seconds), 3), "all": [round(each, 3) for each in seconds]}
+
+
+def _engines(policy: Path, *, on_gpu: bool) -> "EnginesConfig":
+    from medcritical_ray.config import EnginesConfig
+
+    declared = json.loads((policy / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", 1024)
+    return EnginesConfig(num_gpus=float(on_gpu), max_model_len=min(declared, 1024), kv_cache_gib=1.0)
+
+
+def _table(result: dict[str, Any]) -> str:
+    """The medians side by side, and the range of each."""
+    lines = [f"{result['policy']}: {result['num_parameters']:,} parameters, medians of {result['repeats']}"]
+    for name, key in (("update", "update_s"), ("restart", "restart_s")):
+        each = result[key]
+        lines.append(f"{name:<8}{each['median']:9.3f} s   ({min(each['all']):.3f} to {max(each['all']):.3f})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

@@ -1,0 +1,60 @@
+"""Reads a question file and says what became of its rows: `medcritical questions FILE`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import run_job
+
+if TYPE_CHECKING:
+    from medcritical_ray.questions import BadRow
+
+SUMMARY = "read a question file and count what was loaded and what was quarantined"
+
+FORMATS = ("auto", "cmexam", "medqa", "native")
+NUM_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .csv, .jsonl or .parquet file of questions")
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="default: told from the name and the columns")
+    parser.add_argument("--json", action="store_true", help="print the counts as one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the counts. Raises UserError if the file cannot be read or holds no usable question."""
+    from medcritical_ray.questions import Quarantine, read_questions
+
+    quarantine = Quarantine()
+    for _ in quarantine.admit(args.file, read_questions(args.file, args.format)):
+        pass
+    if args.json:
+        print(json.dumps(quarantine.counts(), ensure_ascii=False))
+    else:
+        _print_tables(args.file, quarantine.counts(), quarantine.bad_rows)
+    return 0
+
+
+def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "rows")
+    table.columns[1].justify = "right"
+    for name in ("rows", "loaded", "quarantined"):
+        table.add_row({"rows": "read"}.get(name, name), f"{counts[name]:,}")
+    for reason, count in counts["reasons"].items():
+        table.add_row(f"  {reason}", f"{count:,}")
+    console = Console()
+    console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
+    for bad in bad_rows[:NUM_SHOWN]:
+        console.print(f"row {bad.row}: {bad.reason}", highlight=False, markup=False)
+    if len(bad_rows) > NUM_SHOWN:
+        console.print(f"and {len(bad_rows) - NUM_SHOWN:,} more")
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

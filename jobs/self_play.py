@@ -1,0 +1,137 @@
+"""The main job: stage 1, then the self-iterations: `medcritical self-play --config FILE`."""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.cli import run_job
+
+if TYPE_CHECKING:
+    from medcritical_ray.config import Config
+    from medcritical_ray.game import Game, Progress, Team
+    from medcritical_ray.plan import ClusterResources, Plan
+    from medcritical_ray.run_directory import RunDirectory
+
+SUMMARY = "run the whole method: stage 1, then the self-iterations"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the run's config, a TOML file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, as dpo.beta=0.2; repeatable"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run of this name where it stopped")
+    parser.add_argument("--dry-run", action="store_true", help="print config and plan, compare with the cluster, stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays the run that the config describes. Raises UserError or RunFailed."""
+    from medcritical_ray.config_files import load_config
+
+    config = load_config(args.config, args.set)
+    return dry_run(config) if args.dry_run else play(config, resume=args.resume, command=_resume_command(args))
+
+
+def dry_run(config: "Config") -> int:
+    """Prints the resolved config and the plan; the exit code says whether the plan fits."""
+    from actors.cluster import connected
+    from medcritical_ray.config_files import dump_config
+    from medcritical_ray.opening import run_path
+    from medcritical_ray.plan import compare, describe
+
+    plan = _plan(config)
+    print(dump_config(config))
+    print(describe(plan))
+    with connected(config.cluster, run_path(config)) as resources:
+        shortfalls = compare(plan, resources)
+    print("\n".join(f"does not fit: {shortfall}" for shortfall in shortfalls) or "the plan fits the cluster")
+    return 2 if shortfalls else 0
+
+
+def play(config: "Config", *, resume: bool, command: str) -> int:
+    """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
+    from rich.console import Console
+
+    from actors.cluster import connected
+    from actors.team import RayTeam
+    from jobs.terminal import TerminalProgress, print_summary
+    from medcritical_ray.opening import open_run, run_path
+
+    console = Console()
+    summary_file = run_path(config) / "summary.json"
+    plan = _plan(config)
+    with open_run(config, resume=resume, resume_command=command) as directory:
+        if not summary_file.exists():
+            with (
+                connected(config.cluster, run_path(config)) as resources,
+                TerminalProgress(console) as progress,
+                RayTeam(config) as team,
+            ):
+                _check_fit(plan, resources)
+                play_to_the_end(make_game(config, directory, team, progress, command))
+    print_summary(console, json.loads(summary_file.read_text(encoding="utf-8")))
+    return 0
+
+
+def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Progress", command: str) -> "Game":
+    """The run with all that its phases work with."""
+    from medcritical_ray.game import Game
+    from medcritical_ray.opening import student_path
+    from medcritical_ray.prepare import make_teacher, make_truth, split_path
+    from medcritical_ray.question_set import QuestionSet
+
+    train, dev, test = (
+        QuestionSet.whole(split_path(run, split), config.questions.block_size) for split in ("train", "dev", "test")
+    )
+    return Game(
+        config=config,
+        run=run,
+        team=team,
+        teacher=make_teacher(config, train.window(0, config.teacher.num_questions)),
+        progress=progress,
+        student=student_path(config, run),
+        train=train,
+        dev=dev,
+        test=test,
+        resume_command=command,
+        right_line_by_line=make_truth(config, train),
+    )
+
+
+def play_to_the_end(game: "Game") -> None:
+    """Stage 1, stage 2, and summary.json."""
+    from medcritical_ray.files import write_json
+    from medcritical_ray.self_play import self_play
+    from medcritical_ray.stage_one import stage_one
+    from medcritical_ray.summary import summarise
+
+    policy = self_play(game, stage_one(game))
+    write_json(game.run.path / "summary.json", summarise(game, policy.version))
+
+
+def _plan(config: "Config") -> "Plan":
+    from medcritical_ray.opening import student_size
+    from medcritical_ray.plan import make_plan
+
+    return make_plan(config, student_size(config))
+
+
+def _check_fit(plan: "Plan", resources: "ClusterResources") -> None:
+    from medcritical_ray.errors import UserError
+    from medcritical_ray.plan import compare
+
+    shortfalls = compare(plan, resources)
+    if shortfalls:
+        raise UserError("the plan does not fit the cluster: " + "; ".join(shortfalls))
+
+
+def _resume_command(args: argparse.Namespace) -> str:
+    overrides = [word for override in args.set for word in ("--set", override)]
+    return shlex.join(["medcritical", "self-play", "--config", str(args.config), *overrides, "--resume"])
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

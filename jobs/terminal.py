@@ -1,0 +1,111 @@
+"""What a person sees of a run: live progress while it goes on, and a table at its end."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+class TerminalProgress:
+    """A bar for the blocks of the phase under way, and a line for every phase that is done."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=console, transient=True)
+        self._task: TaskID | None = None
+
+    def start_phase(self, iteration: int, phase: str) -> None:
+        self._task = self._bars.add_task(f"{stage_name(iteration)}: {phase_name(phase)}", total=None)
+
+    def finish_phase(self, iteration: int, phase: str, seconds: float, result: dict[str, Any]) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._bars.console.print(
+            f"[green]done[/] {stage_name(iteration)}: {phase_name(phase):14} {seconds:6.1f} s  {_news(result)}", highlight=False
+        )
+
+    def advance(self, label: str, done: int, total: int) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=done, total=total)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+def stage_name(iteration: int) -> str:
+    return f"iteration {iteration}" if iteration else "stage 1    "
+
+
+def phase_name(phase: str) -> str:
+    return phase.replace("_", " ")
+
+
+def print_summary(console: Console, summary: dict[str, Any]) -> None:
+    """The table that a run ends with."""
+    console.print(_accuracy_table(summary), _pairs_table(summary), _seconds_table(summary))
+    gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
+    console.print(
+        f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over SFT on "
+        f"{summary['num_test']} test questions (McNemar p = {summary['p_value_final_vs_sft']:.2g})."
+    )
+
+
+def _accuracy_table(summary: dict[str, Any]) -> Table:
+    title = f"Accuracy on {summary['num_test']} test questions"
+    table = Table("policy", "accuracy", "95 % interval", "parsed", "pass@K", "repaired", "by guessing", "broken", title=title)
+    test = summary["test"]
+    rows = [("base", test["base"]), ("SFT", test["sft"])]
+    rows += [(f"iteration {number}", figures) for number, figures in enumerate(test["iterations"], 1)]
+    for name, figures in rows:
+        table.add_row(name, *(_accuracy_cells(figures) if figures else ["not trained"]))
+    return table
+
+
+def _accuracy_cells(figures: dict[str, Any]) -> list[str]:
+    accuracy, passes = figures["accuracy"], figures.get("pass_at") or {}
+    best = [f"{100 * passes[k]:.1f} % (K={k})" for k in sorted(passes, key=int)[-1:]]
+    cells = [_percent(accuracy["value"]), f"{_percent(accuracy['low'])} to {_percent(accuracy['high'])}"]
+    cells += [_percent(figures["parse_rate"]["value"]), *(best or ["-"])]
+    if "wrong_to_right" not in figures:
+        return [*cells, "-", "-", "-"]
+    guessed = _percent(figures["wrong_to_right_by_guessing"])
+    return [*cells, _percent(figures["wrong_to_right"]["value"]), guessed, _percent(figures["right_to_wrong"]["value"])]
+
+
+def _pairs_table(summary: dict[str, Any]) -> Table:
+    table = Table("pairs", *(f"iteration {n}" for n in range(1, len(summary["pairs"]) + 1)), title="Pairs made and dropped")
+    for outcome in ("made", "dropped"):
+        for reason in sorted({reason for pairs in summary["pairs"] for reason in pairs[outcome]}):
+            table.add_row(f"{outcome}: {reason}", *(str(pairs[outcome].get(reason, 0)) for pairs in summary["pairs"]))
+    for source in sorted({source for shares in summary["chosen_right_line_by_line"] for source in shares}):
+        shares = (shares.get(source) for shares in summary["chosen_right_line_by_line"])
+        table.add_row(f"chosen right line by line: {source}", *(_percent(s) if s is not None else "-" for s in shares))
+    return table
+
+
+def _seconds_table(summary: dict[str, Any]) -> Table:
+    table = Table("phase", "seconds", title="Seconds per phase, all iterations together")
+    for phase, seconds in summary["seconds"].items():
+        table.add_row(phase_name(phase), f"{seconds:.1f}")
+    table.add_row("all", f"{sum(summary['seconds'].values()):.1f}", style="bold")
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _news(result: dict[str, Any]) -> str:
+    """The figures of a phase that a person waits for."""
+    if "test" in result:
+        return f"test accuracy {_percent(result['test']['accuracy']['value'])}"
+    shown = {key: value for key, value in result.items() if key not in ("seconds", "dropped") and isinstance(value, int | dict)}
+    return ", ".join(f"{phase_name(key)} {value}" for key, value in shown.items())[:110]

@@ -1,0 +1,60 @@
+"""Evaluates a policy on dev and test through the engines: answers, samples, and corrections of its own answers."""
+
+from pathlib import Path
+from typing import Any
+
+from medcritical_ray.evaluation import GREEDY_ATTEMPT, AnswerMeter, Evaluation, Evaluator
+from medcritical_ray.game import Game
+from medcritical_ray.play import play
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.records import Trajectory
+from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
+from medcritical_ray.tables import iter_parts, part_path, read_part
+
+
+def assess(game: Game, iteration: int, version: int, policy_dir: Path, directory: Path) -> dict[str, Any]:
+    """The figures of one policy on dev and on test, whose trajectories are kept below `directory`."""
+    game.team.serve("generator", version, policy_dir)
+    return {
+        split: assess_on(game, iteration, version, questions, directory / split).to_dict()
+        for split, questions in (("dev", game.dev), ("test", game.test))
+    }
+
+
+def assess_on(game: Game, iteration: int, version: int, questions: QuestionSet, directory: Path) -> Evaluation:
+    """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector."""
+    num_samples = game.config.evaluate.num_passes
+    sampling = game.config.generate.sampling
+    greedy = sampling.model_copy(update={"temperature": 0.0})
+
+    def answers(block: int) -> list[Turn]:
+        return attempt_turns(questions.block(block), iteration=iteration, num_attempts=1)
+
+    def corrections(block: int) -> list[Turn]:
+        attempts = read_part(part_path(directory / "answers", block), Trajectory)
+        return correction_turns(questions.block(block), attempts, num_corrections=1, checked_share=1.0)
+
+    def samples(block: int) -> list[Turn]:
+        turns = attempt_turns(questions.block(block), iteration=iteration, num_attempts=num_samples + 1)
+        return [turn for turn in turns if turn.attempt_number != GREEDY_ATTEMPT]
+
+    for name, how, turns in (("answers", greedy, answers), ("corrections", greedy, corrections), ("samples", sampling, samples)):
+        play(game, directory / name, "generator", how, version, questions.num_blocks, turns)
+    return read_evaluation(questions, directory, num_samples=num_samples)
+
+
+def read_evaluation(questions: QuestionSet, directory: Path, *, num_samples: int) -> Evaluation:
+    """The figures that the trajectories below `directory` amount to."""
+    evaluator = Evaluator({q.id: len(q.options) for q in questions}, num_samples=num_samples)
+    for name in ("answers", "corrections", "samples"):
+        for trajectory in iter_parts(directory / name, Trajectory):
+            evaluator.update(trajectory)
+    return evaluator.result()
+
+
+def correct_by_question(questions: QuestionSet, directory: Path) -> dict[str, bool]:
+    """Question id -> whether the greedy answer below `directory` is right."""
+    meter = AnswerMeter(question.id for question in questions)
+    for answer in iter_parts(directory / "answers", Trajectory):
+        meter.update(answer)
+    return meter.correct_by_question()

@@ -1,0 +1,55 @@
+"""The clinic's rule-based teacher: it reads the stem, knows the world, and never sees a key."""
+
+import random
+
+from medcritical_ray import trace as traces
+from medcritical_ray.clinic.exam import Case, read_case
+from medcritical_ray.clinic.reasoning import FACTS, Facts, MistakenFacts, Reasoning, denial, reason, thought
+from medcritical_ray.clinic.world import World
+from medcritical_ray.records import UnkeyedQuestion
+
+
+class ClinicTeacher:
+    """Writes templates, and corrections that name the first wrong step."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def template(self, question: UnkeyedQuestion) -> str | None:
+        """The right trace; None for a question that is not about the clinic or whose options lack the result."""
+        case = read_case(question.stem)
+        return _written(question, case, reason(Facts(self.world), case)) if case else None
+
+    def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
+        """What the corrector should have said of the attempt: keep it, or the first wrong step, why, and the rest."""
+        template = self.template(question)
+        if template is None:
+            return None
+        if traces.steps_of(attempt) == traces.steps_of(template) and traces.answer_of(attempt) == traces.answer_of(template):
+            return traces.KEEP
+        step = traces.first_differing_step(template, attempt)
+        wrong = traces.steps_of(attempt)[step - 1 : step]
+        why = denial(wrong[0]) if wrong else "it does not follow from the steps."
+        return traces.format_correction(template, step, why)
+
+    def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
+        """A synthetic wrong attempt: one fact of the chain is mistaken, and the rest follows from it."""
+        case = read_case(question.stem)
+        if not case:
+            return None
+        right = reason(Facts(self.world), case)
+        for mistaken in rng.sample(FACTS, len(FACTS)):
+            wrong = reason(MistakenFacts(self.world, mistaken, rng), case)
+            if wrong.result != right.result:
+                return _written(question, case, wrong) or _written(question, case, wrong, rng.choice(question.options).text)
+        return None
+
+
+def _written(question: UnkeyedQuestion, case: Case, reasoning: Reasoning, answer: str | None = None) -> str | None:
+    """The trace of a reasoning; None if its answer (else given) is not among the options."""
+    text = answer or reasoning.result
+    letters = [option.letter for option in question.options if option.text == text]
+    if not letters:
+        return None
+    answer_line = traces.format_answer([text], letters[0])
+    return traces.format_trace(thought(case), reasoning.steps, answer_line, reasoning.key_steps)

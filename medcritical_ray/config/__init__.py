@@ -1,0 +1,32 @@
+"""The config of a run: one frozen model per part, each field with its meaning and unit.
+
+`Config` holds them all; `medcritical_ray.config_files` reads it from TOML.
+"""
+
+from medcritical_ray.config.data import FreshStudentConfig, QuestionsConfig, RunConfig, StudentConfig, TeacherConfig
+from medcritical_ray.config.part import Part
+from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
+from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig, SamplingConfig
+from medcritical_ray.config.root import Config
+from medcritical_ray.config.training import DpoConfig, LoraConfig, SftConfig
+
+__all__ = [
+    "ClusterConfig",
+    "Config",
+    "CorrectConfig",
+    "DpoConfig",
+    "EnginesConfig",
+    "EvaluateConfig",
+    "FreshStudentConfig",
+    "GenerateConfig",
+    "LoraConfig",
+    "PairsConfig",
+    "Part",
+    "QuestionsConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "SftConfig",
+    "StudentConfig",
+    "TeacherConfig",
+    "TrainersConfig",
+]

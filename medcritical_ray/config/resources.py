@@ -1,0 +1,51 @@
+"""Config of the machinery: engines, training workers, the cluster. Counts, sizes, and the limit of every wait."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from medcritical_ray.config.part import Part
+
+
+class EnginesConfig(Part):
+    num_engines: int = Field(default=1, ge=1, description="Engines that generate, and correct unless others do.")
+    separate_corrector: int = Field(
+        default=0, ge=0, description="Further engines that only correct; 0 means that the same engines play both roles."
+    )
+    num_cpus: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves per engine.")
+    num_gpus: float = Field(default=1.0, ge=0, description="GPUs per engine; 0 runs on the CPU.")
+    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs over which an engine splits its weights.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="bfloat16", description="Type of the engine's weights; 'auto' takes the model's own."
+    )
+    max_model_len: int = Field(default=4096, ge=16, description="Tokens of prompt and text together, at most.")
+    max_num_seqs: int = Field(default=256, ge=1, description="Texts that an engine writes at the same time, at most.")
+    kv_cache_gib: float = Field(default=4.0, gt=0, description="Memory for keys and values in GiB; on the CPU only.")
+    gpu_memory_utilization: float = Field(
+        default=0.85, gt=0, le=1, description="Share of a GPU's memory for weights, keys and values; on GPUs only."
+    )
+    max_in_flight: int = Field(default=2, ge=1, description="Blocks of requests that wait at one engine, at most.")
+    max_restarts: int = Field(default=3, ge=0, description="Engines that a pool replaces after a failure, at most.")
+    start_timeout_s: float = Field(default=900.0, gt=0, description="Seconds until all engines serve.")
+    request_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds for one block of requests.")
+    update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds until all engines serve a new version.")
+
+
+class TrainersConfig(Part):
+    num_workers: int = Field(default=1, ge=1, description="Training workers.")
+    num_cpus: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves per worker.")
+    num_gpus: float = Field(default=1.0, ge=0, description="GPUs per worker; 0 trains on the CPU.")
+    max_tokens_per_forward: int = Field(
+        default=16_384, ge=1, description="Tokens of one forward pass, padding included; larger batches take several."
+    )
+    max_failures: int = Field(default=2, ge=0, description="Times that a training starts again after a worker died.")
+    timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
+
+
+class ClusterConfig(Part):
+    address: str | None = Field(
+        default=None, description="Ray cluster to join; None joins the one that the job runs in, or starts a local one."
+    )
+    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local cluster; None means all there are.")
+    object_store_mib: int = Field(default=200, ge=80, description="Object store of a local cluster in MiB.")
+    connect_timeout_s: float = Field(default=120.0, gt=0, description="Seconds until the cluster answers.")

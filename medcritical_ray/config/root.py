@@ -1,0 +1,105 @@
+"""The whole config, and what must hold between its parts."""
+
+from collections.abc import Iterator
+from typing import Self
+
+from pydantic import model_validator
+
+from medcritical_ray.config.data import QuestionsConfig, RunConfig, StudentConfig, TeacherConfig
+from medcritical_ray.config.part import Part
+from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
+from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig
+from medcritical_ray.config.training import DpoConfig, SftConfig
+
+
+class Config(Part):
+    """One run, in full. The defaults suit a 7B student on two GPUs; only the questions are the clinic's."""
+
+    run: RunConfig = RunConfig()
+    questions: QuestionsConfig = QuestionsConfig()
+    student: StudentConfig = StudentConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    sft: SftConfig = SftConfig()
+    generate: GenerateConfig = GenerateConfig()
+    correct: CorrectConfig = CorrectConfig()
+    pairs: PairsConfig = PairsConfig()
+    dpo: DpoConfig = DpoConfig()
+    engines: EnginesConfig = EnginesConfig()
+    trainers: TrainersConfig = TrainersConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        problems = [*_data_problems(self), *_pair_problems(self), *_token_problems(self), *_machinery_problems(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _data_problems(config: Config) -> Iterator[str]:
+    questions, student, teacher = config.questions, config.student, config.teacher
+    if questions.kind == "file" and not questions.path:
+        yield "questions.path is not set: must name the file of questions where questions.kind = 'file'"
+    if questions.kind == "file" and not student.path and not student.fresh:
+        yield "student.path is not set: must name a model where questions.kind = 'file'; or set student.fresh"
+    if student.path and student.fresh:
+        yield f"student.path = {student.path!r}: must not be set together with student.fresh"
+    if (teacher.kind == "clinic") != (questions.kind == "clinic"):
+        wanted = "clinic" if questions.kind == "clinic" else "explanations"
+        yield f"teacher.kind = {teacher.kind!r}: must be {wanted!r} where questions.kind = {questions.kind!r}"
+    if teacher.num_questions > questions.num_train:
+        allowed = f"must be at most questions.num_train = {questions.num_train}"
+        yield f"teacher.num_questions = {teacher.num_questions}: {allowed}"
+    if config.generate.num_questions and config.generate.num_questions > questions.num_train:
+        allowed = f"must be at most questions.num_train = {questions.num_train}"
+        yield f"generate.num_questions = {config.generate.num_questions}: {allowed}"
+    if student.fresh and student.fresh.hidden_size % (32 * student.fresh.num_heads):
+        # The heads' sizes that every attention kernel of the engines takes are multiples of 32.
+        allowed = f"must be a multiple of 32 * student.fresh.num_heads = {32 * student.fresh.num_heads}"
+        yield f"student.fresh.hidden_size = {student.fresh.hidden_size}: {allowed}"
+
+
+def _pair_problems(config: Config) -> Iterator[str]:
+    pairs, num_corrections = config.pairs, config.correct.num_corrections
+    used = {source for source, share in pairs.shares.items() if share > 0}
+    if pairs.min_agreement > num_corrections:
+        yield (
+            f"pairs.min_agreement = {pairs.min_agreement}: must be at most correct.num_corrections = {num_corrections}"
+        )
+    if "own" in used and config.generate.num_attempts < 2:
+        yield f"generate.num_attempts = {config.generate.num_attempts}: must be at least 2 where pairs.shares has 'own'"
+    if "repair" in used and pairs.min_agreement == num_corrections:
+        # A pair of this source has a failed repair as its rejected text.
+        allowed = f"must be above pairs.min_agreement = {pairs.min_agreement} where pairs.shares has 'repair'"
+        yield f"correct.num_corrections = {num_corrections}: {allowed}"
+    if "keep" in used and num_corrections < 2:
+        yield f"correct.num_corrections = {num_corrections}: must be at least 2 where pairs.shares has 'keep'"
+    if "keep" in used and config.correct.checked_share == 0:
+        yield "correct.checked_share = 0: must be greater than 0 where pairs.shares has 'keep'"
+
+
+def _token_problems(config: Config) -> Iterator[str]:
+    attempt, correction = config.generate.sampling.max_tokens, config.correct.sampling.max_tokens
+    max_model_len = config.engines.max_model_len
+    if attempt >= max_model_len:
+        yield f"generate.sampling.max_tokens = {attempt}: must be below engines.max_model_len = {max_model_len}"
+    elif attempt + correction >= max_model_len:
+        yield (
+            f"correct.sampling.max_tokens = {correction}: must, together with an attempt of "
+            f"generate.sampling.max_tokens = {attempt}, be below engines.max_model_len = {max_model_len}"
+        )
+
+
+def _machinery_problems(config: Config) -> Iterator[str]:
+    engines, workers, sft, dpo = config.engines, config.trainers.num_workers, config.sft, config.dpo
+    if engines.tensor_parallel_size > max(1, engines.num_gpus):
+        allowed = f"must be at most engines.num_gpus = {engines.num_gpus:g}"
+        yield f"engines.tensor_parallel_size = {engines.tensor_parallel_size}: {allowed}"
+    if sft.method == dpo.method == "lora" and (sft.lora.rank, sft.lora.alpha) != (dpo.lora.rank, dpo.lora.alpha):
+        # DPO goes on training the adapter that SFT made.
+        wanted = f"{{ rank = {sft.lora.rank}, alpha = {sft.lora.alpha} }}"
+        yield f"dpo.lora: must have the rank and alpha of sft.lora = {wanted}"
+    for name, batch_size in (("sft", sft.batch_size), ("dpo", dpo.batch_size)):
+        if batch_size % workers:
+            yield f"{name}.batch_size = {batch_size}: must be a multiple of trainers.num_workers = {workers}"

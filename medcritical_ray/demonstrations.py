@@ -1,0 +1,89 @@
+"""Stage 1's training examples: the teacher's verified templates, and its corrections of synthetic and of real mistakes."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from medcritical_ray.prompts import correction_prompt, solve_prompt
+from medcritical_ray.records import Demonstration, Question, Task, Trajectory
+from medcritical_ray.teachers import Teacher, verified_correction, verified_template
+from medcritical_ray.trace import KEEP
+
+
+def template_demonstrations(
+    teacher: Teacher, questions: Iterable[Question], drops: Counter[str]
+) -> Iterator[Demonstration]:
+    """How to solve: one verified template per question."""
+    for question in questions:
+        template = verified_template(teacher, question, drops)
+        if template:
+            prompt = solve_prompt(question.unkeyed())
+            yield Demonstration(question_id=question.id, task="solve", prompt=prompt, response=template)
+
+
+def synthetic_corrections(
+    teacher: Teacher, questions: Iterable[Question], *, per_question: int, seed: int, drops: Counter[str]
+) -> Iterator[Demonstration]:
+    """How to correct, before the student has made mistakes of its own: made-up mistakes, and templates to keep."""
+    for question in questions:
+        rng = random.Random(f"synthetic {seed} {question.id}")
+        for _ in range(per_question):
+            mistake = teacher.mistake(question.unkeyed(), rng)
+            if mistake is not None:
+                yield from _corrections(teacher, question, mistake, ("repair", "check"), drops)
+        template = verified_template(teacher, question, Counter())
+        if template and per_question:
+            yield from _corrections(teacher, question, template, ("check",), drops)
+
+
+def own_corrections(
+    teacher: Teacher,
+    questions: Iterable[Question],
+    attempts: Iterable[Trajectory],
+    *,
+    keeps_per_mistake: float,
+    max_per_question: int,
+    drops: Counter[str],
+) -> Iterator[Demonstration]:
+    """How to correct the student's own attempts: distinct wrong ones, and right ones in the given proportion.
+
+    A student trained on somebody else's mistakes cannot repair its own (SCoRe, arXiv 2409.12917); one that never saw a
+    right attempt kept learns to break them.
+    """
+    by_id = {question.id: question for question in questions}
+    num_mistakes: Counter[str] = Counter()
+    num_keeps = 0
+    for attempt in _distinct(attempts):
+        question = by_id[attempt.question_id]
+        if not attempt.correct:
+            num_mistakes[question.id] += 1
+            if num_mistakes[question.id] > max_per_question:
+                drops["over the limit per question"] += 1
+                continue
+            yield from _corrections(teacher, question, attempt.trace, ("repair", "check"), drops)
+        elif num_keeps < keeps_per_mistake * num_mistakes.total():
+            num_keeps += 1
+            yield from _corrections(teacher, question, attempt.trace, ("check",), drops)
+
+
+def _corrections(
+    teacher: Teacher, question: Question, attempt: str, tasks: tuple[Task, ...], drops: Counter[str]
+) -> Iterator[Demonstration]:
+    correction = verified_correction(teacher, question, attempt, drops)
+    if correction is None:
+        return
+    for task in tasks:
+        if task == "repair" and correction == KEEP:
+            drops["nothing to repair"] += 1
+            continue
+        prompt = correction_prompt(question.unkeyed(), attempt, task)
+        yield Demonstration(question_id=question.id, task=task, prompt=prompt, response=correction)
+
+
+def _distinct(attempts: Iterable[Trajectory]) -> Iterator[Trajectory]:
+    """Attempts with an answer, each trace of a question once."""
+    seen: set[tuple[str, str]] = set()
+    for attempt in attempts:
+        if attempt.answer and (attempt.question_id, attempt.trace) not in seen:
+            seen.add((attempt.question_id, attempt.trace))
+            yield attempt

@@ -1,0 +1,17 @@
+"""What can go wrong, by whose fault it is. Every error carries one message and nothing else, so that it pickles."""
+
+
+class MedCriticalError(Exception):
+    """The root of every error that this project raises on purpose."""
+
+
+class UserError(MedCriticalError, ValueError):
+    """Something that the user can mend: a bad value, a missing file, a plan that does not fit. Exit code 2."""
+
+
+class RunFailed(MedCriticalError, RuntimeError):
+    """A failure inside a run; the message names the phase, the cause and what resumes the run. Exit code 1."""
+
+
+class WaitTimeout(MedCriticalError, TimeoutError):
+    """A wait that ended; the message says for whom, for how long, and which config key to raise. Exit code 1."""

@@ -1,0 +1,113 @@
+"""Estimates, from above, of what a run takes, in GiB of 2**30 bytes. Every term stands here with its reason.
+
+Left out, because no config tells them: activations of the training workers, and what others use on the same machines.
+"""
+
+from dataclasses import dataclass
+
+from medcritical_ray.config import Config, FreshStudentConfig
+from medcritical_ray.model_files import ModelSize
+
+GIB = 2**30
+ENGINE_PROCESS_GIB = 1.2
+"""Memory of an engine's process without weights and cache: Python, torch and vLLM on the CPU."""
+GPU_ENGINE_PROCESS_GIB = 4.0
+"""The same on the host of a GPU, where CUDA's libraries and pinned buffers come on top."""
+TRAINER_PROCESS_GIB = 1.0
+"""Memory of a training worker without the model: Python, torch, transformers and a shard of the pairs."""
+DRIVER_GIB = 1.0
+"""Memory of the driver and of Ray's own processes on the machine where the job runs."""
+BYTES_PER_TRAINED_PARAMETER = 16
+"""Parameter, gradient and AdamW's two moments, in float32 of 4 bytes each; every worker holds all of them."""
+ADAPTER_SHARE = 0.1
+"""Parameters of a LoRA adapter over those of its model: rank 64 on a 7B model makes 2 %."""
+BYTES_PER_TOKEN_ON_DISK = 8
+"""Of a trajectory: about 4 bytes of text per token, written as output and again as the whole trace."""
+TEXTS_PER_PAIR = 4
+"""Each as long as a trajectory at most: the prompt, which may hold an attempt, the prefix, and the two texts."""
+_BYTES_PER_PARAMETER = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Rows per iteration, at most: corrections if every attempt is wrong, pairs if the limits are reached."""
+
+    num_questions: int
+    num_attempts: int
+    num_corrections: int
+    num_pairs: int
+
+
+def estimate_rows(config: Config) -> Rows:
+    num_questions, pairs = config.generate.num_questions or config.questions.num_train, config.pairs
+    num_attempts = num_questions * config.generate.num_attempts
+    num_sources = sum(share > 0 for share in pairs.shares.values())
+    return Rows(
+        num_questions=num_questions,
+        num_attempts=num_attempts,
+        num_corrections=num_attempts * config.correct.num_corrections,
+        num_pairs=min(pairs.max_pairs, num_questions * num_sources * pairs.max_pairs_per_question),
+    )
+
+
+def size_of_fresh(student: FreshStudentConfig) -> ModelSize:
+    """A new Qwen2 with tied embeddings in float32: embeddings, a last norm, and layers of attention with biases on
+    queries, keys and values, a gated feed-forward part and two norms."""
+    width = student.hidden_size
+    attention = 4 * width * width + 3 * width
+    feed_forward = 3 * width * student.intermediate_size
+    num_parameters = student.vocab_size * width + student.num_layers * (attention + feed_forward + 2 * width) + width
+    return ModelSize(num_parameters=num_parameters, num_bytes=4 * num_parameters, tied_embeddings=True)
+
+
+def engine_weights_gib(config: Config, size: ModelSize) -> float:
+    """Weights of one engine, over all its GPUs."""
+    if config.engines.dtype == "auto":
+        return size.num_bytes / GIB
+    return size.num_parameters * _BYTES_PER_PARAMETER[config.engines.dtype] / GIB
+
+
+def engine_memory_gib(config: Config, size: ModelSize) -> float:
+    """Memory of the machine for one engine. On a GPU the weights pass through it when they are loaded and updated."""
+    weights = engine_weights_gib(config, size)
+    if config.engines.num_gpus > 0:
+        return GPU_ENGINE_PROCESS_GIB + weights
+    return ENGINE_PROCESS_GIB + weights + config.engines.kv_cache_gib
+
+
+def training_state_gib(config: Config, size: ModelSize) -> float:
+    """What one worker holds in the larger kind of training: weights, gradients, moments, and DPO's reference."""
+    frozen = _BYTES_PER_PARAMETER["bfloat16" if config.trainers.num_gpus > 0 else "float32"]
+    lora = frozen + ADAPTER_SHARE * BYTES_PER_TRAINED_PARAMETER
+    trained = BYTES_PER_TRAINED_PARAMETER if "full" in (config.sft.method, config.dpo.method) else lora
+    return size.num_parameters * (trained + frozen) / GIB
+
+
+def trainer_memory_gib(config: Config, size: ModelSize) -> float:
+    """Memory of the machine for one training worker. With a GPU the weights pass through it when they are loaded."""
+    if config.trainers.num_gpus > 0:
+        return TRAINER_PROCESS_GIB + size.num_bytes / GIB
+    return TRAINER_PROCESS_GIB + training_state_gib(config, size)
+
+
+def policy_gib(config: Config, size: ModelSize) -> float:
+    """One policy of the self-iterations on disk: all weights in float32, or an adapter."""
+    num_parameters = size.num_parameters * (1.0 if config.dpo.method == "full" else ADAPTER_SHARE)
+    return num_parameters * _BYTES_PER_PARAMETER["float32"] / GIB
+
+
+def broadcast_gib(config: Config, size: ModelSize) -> float:
+    """What a weight update puts in the object store: all weights; adapters go through the disk."""
+    return policy_gib(config, size) if config.dpo.method == "full" else 0.0
+
+
+def disk_gib(config: Config, size: ModelSize) -> float:
+    """Two policies of stage 1 (a draft, and the one that plays on), and the policy and rows of every iteration."""
+    rows = estimate_rows(config)
+    stage_1 = 2 * size.num_parameters * _BYTES_PER_PARAMETER["float32"] / GIB
+    attempt = config.generate.sampling.max_tokens
+    correction = attempt + config.correct.sampling.max_tokens
+    num_tokens = rows.num_attempts * attempt + rows.num_corrections * correction
+    num_tokens += rows.num_pairs * TEXTS_PER_PAIR * correction
+    iteration = policy_gib(config, size) + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
+    return stage_1 + config.run.num_iterations * iteration

@@ -1,0 +1,65 @@
+"""Keyed blocks of work: handed out in any order, perhaps twice, and given back once each, in the order they came in."""
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Generic[Key, Work]):
+    """One unit of work. `position` counts the blocks from 0 in the order they came in."""
+
+    position: int
+    key: Key
+    work: Work
+
+
+class OrderedBlocks(Generic[Key, Work, Result]):
+    """Reads blocks lazily and keeps at most `window` of them between handing them out and giving back their results."""
+
+    def __init__(self, blocks: Iterable[tuple[Key, Work]], window: int) -> None:
+        self._source = iter(blocks)
+        self._window = window
+        self._num_read = 0
+        self._is_read = False
+        self._lost: deque[Block[Key, Work]] = deque()
+        self._pending: deque[Block[Key, Work]] = deque()
+        self._results: dict[int, Result] = {}
+
+    def next_block(self) -> Block[Key, Work] | None:
+        """The block to work on next, lost ones first; None if there is none for now, or no room in the window."""
+        if self._lost:
+            return self._lost.popleft()
+        if len(self._pending) >= self._window:
+            return None
+        item = next(self._source, None)
+        if item is None:
+            self._is_read = True
+            return None
+        block = Block(self._num_read, *item)
+        self._num_read += 1
+        self._pending.append(block)
+        return block
+
+    def put_back(self, block: Block[Key, Work]) -> None:
+        """Says that a block was lost, so that it is handed out again."""
+        self._lost.append(block)
+
+    def finish(self, block: Block[Key, Work], result: Result) -> None:
+        self._results[block.position] = result
+
+    def finished_in_order(self) -> Iterator[tuple[Key, Result]]:
+        """The keys and results that are next in order and finished."""
+        while self._pending and self._pending[0].position in self._results:
+            block = self._pending.popleft()
+            yield block.key, self._results.pop(block.position)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every block was read and given back."""
+        return self._is_read and not self._pending

@@ -1,0 +1,95 @@
+"""What every phase of a run works with, and how phases are carried out once."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from medcritical_ray.config import Config, SamplingConfig
+from medcritical_ray.errors import RunFailed, UserError
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.teachers import Teacher
+
+Role = Literal["generator", "corrector"]
+
+BASE_VERSION = -2
+"""The version that engines serve the untrained student as."""
+DRAFT_VERSION = -1
+"""The version that engines serve the first of stage 1's two SFT students as: the one whose mistakes are corrected."""
+
+
+class Team(Protocol):
+    """Those who do the heavy work: engines that write, and workers that train."""
+
+    def serve(self, role: Role, version: int, policy_dir: Path) -> None:
+        """Returns when every engine of the role has confirmed that it serves the policy as that version."""
+        ...
+
+    def write(
+        self, role: Role, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Yields the completions of each block, in the order of the blocks."""
+        ...
+
+    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str) -> dict[str, Any]:
+        """Leaves the policy that comes of SFT in `out` and returns the training's metrics."""
+        ...
+
+    def train_dpo(self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str) -> dict[str, Any]:
+        """Leaves the policy that comes of DPO in `out` and returns the training's metrics."""
+        ...
+
+
+class Progress(Protocol):
+    """Who is told how far a run is."""
+
+    def start_phase(self, iteration: int, phase: str) -> None: ...
+
+    def finish_phase(self, iteration: int, phase: str, seconds: float, result: dict[str, Any]) -> None: ...
+
+    def advance(self, label: str, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game:
+    """One run in progress. `right_line_by_line` judges a trace where the truth is known; it only ever measures."""
+
+    config: Config
+    run: RunDirectory
+    team: Team
+    teacher: Teacher
+    progress: Progress
+    student: Path
+    train: QuestionSet
+    dev: QuestionSet
+    test: QuestionSet
+    resume_command: str
+    right_line_by_line: Callable[[str, str], bool] | None = None
+
+    def once(self, iteration: int, phase: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of a phase: carried out now, or read back if an earlier process has done it.
+
+        Raises RunFailed with the phase, the cause and the command that resumes the run; an error that is the user's to
+        mend passes as it is.
+        """
+        if self.run.done(iteration, phase):
+            return self.run.result(iteration, phase)
+        self.progress.start_phase(iteration, phase)
+        started = time.monotonic()
+        try:
+            result = work()
+        except UserError:
+            raise
+        except Exception as error:
+            self.run.append_event("phase failed", iteration=iteration, phase=phase, cause=repr(error))
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            where = f"iteration {iteration}" if iteration else "stage 1"
+            raise RunFailed(f"{where}, {phase}: {cause}; resume with: {self.resume_command}") from error
+        seconds = time.monotonic() - started
+        result = {**result, "seconds": seconds}
+        self.run.mark_done(iteration, phase, result)
+        self.progress.finish_phase(iteration, phase, seconds, result)
+        return result

@@ -1,0 +1,52 @@
+"""Reads and grades what a policy wrote. The key alone judges; what cannot be read or was cut off is wrong."""
+
+from dataclasses import dataclass
+
+from medcritical_ray import trace as traces
+from medcritical_ray.records import Question
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grade:
+    """The graded part of a Trajectory: see there for the fields."""
+
+    trace: str
+    answer: str = ""
+    agrees: bool = False
+    correct: bool = False
+    first_wrong_step: int | None = None
+
+
+def grade_attempt(question: Question, output: str, *, finished: bool) -> Grade:
+    """Grades an attempt: right if it finished and its last line answers exactly the key's letters."""
+    trace = output.strip()
+    answer = traces.answer_of(trace) if finished else None
+    texts = {option.letter: option.text for option in question.options}
+    if answer is None or not set(answer.letters) <= set(texts):
+        return Grade(trace=trace)
+    stated = "; ".join(texts[letter] for letter in answer.letters)
+    return Grade(
+        trace=trace,
+        answer=answer.letters,
+        agrees=_plain(stated) == _plain(answer.text),
+        correct=answer.letters == question.key,
+    )
+
+
+def grade_correction(question: Question, attempt: str, output: str, *, finished: bool) -> Grade:
+    """Grades the trace that a correction leads to; a correction of the wrong form has no answer."""
+    correction = traces.read_correction(attempt, output) if finished else None
+    if correction is None:
+        return Grade(trace=output.strip())
+    grade = grade_attempt(question, correction.trace, finished=True)
+    return Grade(
+        trace=grade.trace,
+        answer=grade.answer,
+        agrees=grade.agrees,
+        correct=grade.correct,
+        first_wrong_step=correction.first_wrong_step,
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,114 @@
+"""What a directory with a model holds, told from its files alone: nothing of the model is loaded."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medcritical_ray.errors import UserError
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSize:
+    """How large a model is. `num_bytes` is the size of its weight files; tied embeddings are counted once."""
+
+    num_parameters: int
+    num_bytes: int
+    tied_embeddings: bool
+
+
+def check_model(directory: str | Path) -> ModelSize:
+    """The size of the model in a Hugging Face directory that has all it needs to be served and trained.
+
+    Needed are config.json, weights in safetensors files that are complete, and a tokenizer. Raises UserError.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such directory: must be that of a downloaded Hugging Face model")
+    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        raise UserError(f"{path}: holds a LoRA adapter, not a model: merge it, or name the model below it")
+    config = _read_json(path / "config.json")
+    files = _weight_files(path)
+    if not any(all((path / name).exists() for name in names) for names in _TOKENIZERS):
+        raise UserError(f"{path}: no tokenizer: tokenizer.json (or tokenizer.model) must lie beside the weights")
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    if not shapes:
+        raise UserError(f"{path}: its weight files hold no weights")
+    return ModelSize(
+        num_parameters=sum(math.prod(shape) for shape in shapes.values()),
+        num_bytes=sum(file.stat().st_size for file in files),
+        tied_embeddings=bool(config.get("tie_word_embeddings", "lm_head.weight" not in shapes)),
+    )
+
+
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """The shapes of the tensors in a safetensors file, from its header alone. Raises UserError.
+
+    A file is 8 bytes with the header's length, the header as JSON, and the tensors' bytes
+    (https://github.com/huggingface/safetensors#format).
+    """
+    num_bytes = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            (num_header_bytes,) = struct.unpack("<Q", stream.read(8))
+            if num_header_bytes > num_bytes - 8:
+                raise UserError(f"{file}: not a complete safetensors file: download it again")
+            header = json.loads(stream.read(num_header_bytes))
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        shapes = {name: [int(size) for size in entry["shape"]] for name, entry in header.items()}
+    except UserError:
+        raise
+    except (struct.error, ValueError, AttributeError, LookupError, TypeError):
+        raise UserError(f"{file}: not a safetensors file") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    if num_bytes != 8 + num_header_bytes + end:
+        raise UserError(f"{file}: not a complete safetensors file: download it again")
+    return shapes
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights: those that the index names, or else all safetensors files."""
+    if (path / _INDEX).exists():
+        names = _indexed_names(path / _INDEX)
+        missing = [name for name in names if not (path / name).exists()]
+        if missing:
+            raise UserError(f"{path}: {len(missing)} of {len(names)} weight files are missing, such as {missing[0]}")
+        return [path / name for name in names]
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLES)
+        if pickles:
+            reason = "pickles are not loaded, because they can run code: convert them to safetensors"
+            raise UserError(f"{path}: weights only as {pickles[0]}: {reason}")
+        raise UserError(f"{path}: no weights: *.safetensors files must lie there")
+    return files
+
+
+def _indexed_names(index: Path) -> list[str]:
+    weight_map = _read_json(index).get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{index}: names no weight files")
+    return sorted(names)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: must hold a JSON object")
+    return content

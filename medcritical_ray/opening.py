@@ -1,0 +1,67 @@
+"""Opens a run: everything that can be wrong with config, questions and student is found before anything is written."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+from medcritical_ray.config import Config
+from medcritical_ray.model_files import ModelSize, check_model
+from medcritical_ray.prepare import PreparedQuestions, fingerprints, make_teacher, prepare_questions, write_prepared
+from medcritical_ray.records import Question
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.student import check_prompts, given_student_dir, make_fresh_student
+
+QUESTIONS_PHASE = "questions"
+
+
+def run_path(config: Config) -> Path:
+    return Path(config.run.directory) / config.run.name
+
+
+def student_size(config: Config) -> ModelSize | None:
+    """The size of the given student; None for a fresh one. Raises UserError if its directory lacks anything."""
+    directory = given_student_dir(config)
+    return check_model(directory) if directory else None
+
+
+def open_run(config: Config, *, resume: bool, resume_command: str) -> RunDirectory:
+    """The run's directory, locked, with questions and student in place. Raises UserError, and then wrote nothing."""
+    path, seeds, prints = run_path(config), {"run": config.run.seed}, fingerprints(config)
+    record = config.model_dump(mode="json")
+    if resume:
+        run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints)
+        if run.done(0, QUESTIONS_PHASE):
+            return run
+    else:
+        run = None
+    prepared = prepare_questions(config)
+    with tempfile.TemporaryDirectory() as scratch:
+        student = given_student_dir(config) or _fresh(config, prepared, Path(scratch) / "student")
+        check_prompts(config, student, _all_questions(prepared))
+        run = run or RunDirectory.create(
+            path, config=record, seeds=seeds, fingerprints=prints, resume_command=resume_command
+        )
+        if config.student.fresh:
+            shutil.copytree(student, fresh_student_path(run), dirs_exist_ok=True)
+    write_prepared(prepared, run)
+    return run
+
+
+def student_path(config: Config, run: RunDirectory) -> Path:
+    return given_student_dir(config) or fresh_student_path(run)
+
+
+def fresh_student_path(run: RunDirectory) -> Path:
+    return run.path / "student"
+
+
+def _fresh(config: Config, prepared: PreparedQuestions, directory: Path) -> Path:
+    taught = prepared.splits.train[: config.teacher.num_questions]
+    make_fresh_student(config, prepared.splits.train, make_teacher(config, taught), directory)
+    return directory
+
+
+def _all_questions(prepared: PreparedQuestions) -> Iterable[Question]:
+    return chain(prepared.splits.train, prepared.splits.dev, prepared.splits.test)

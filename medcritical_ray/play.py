@@ -1,0 +1,49 @@
+"""Has turns written by the team, block by block, each block kept on disk as one part: what a resumed run need not redo."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from medcritical_ray.config import SamplingConfig
+from medcritical_ray.game import Game, Role
+from medcritical_ray.records import Trajectory
+from medcritical_ray.rollouts import Request, Turn
+from medcritical_ray.tables import count_rows, iter_parts, missing_parts, write_part
+
+
+def play(
+    game: Game,
+    directory: Path,
+    role: Role,
+    sampling: SamplingConfig,
+    version: int,
+    num_blocks: int,
+    turns_of_block: Callable[[int], list[Turn]],
+) -> dict[str, Any]:
+    """Writes the trajectories of every block that is still missing, and counts those of all blocks."""
+    missing = missing_parts(directory, num_blocks)
+    under_way: dict[int, list[Turn]] = {}
+
+    def requests() -> Iterator[tuple[int, list[Request]]]:
+        for block in missing:
+            under_way[block] = turns_of_block(block)
+            yield block, [turn.request(game.config.run.seed) for turn in under_way[block]]
+
+    label = f"{directory.parent.name}/{directory.name}"
+    for num_written, (block, completions) in enumerate(game.team.write(role, requests(), sampling), 1):
+        turns = under_way.pop(block)
+        trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
+        write_part(directory, block, trajectories, Trajectory)
+        game.progress.advance(label, num_blocks - len(missing) + num_written, num_blocks)
+    return count_trajectories(directory)
+
+
+def count_trajectories(directory: Path) -> dict[str, Any]:
+    """How many trajectories the parts hold, and how many of them have a right answer, a wrong one, or none."""
+    counts: Counter[str] = Counter()
+    for trajectory in iter_parts(directory, Trajectory):
+        verdict = "right" if trajectory.correct else "wrong" if trajectory.answer else "unreadable"
+        counts[f"{trajectory.task}_{verdict}"] += 1
+        counts["num_tokens"] += trajectory.num_tokens
+    return {"num_trajectories": count_rows(directory), **dict(sorted(counts.items()))}

@@ -1,0 +1,107 @@
+"""What a run needs before its first phase: its questions, split and on disk, and its teacher."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from medcritical_ray.clinic.exam import Split, make_questions
+from medcritical_ray.clinic.teacher import ClinicTeacher
+from medcritical_ray.clinic.world import load_world
+from medcritical_ray.config import Config
+from medcritical_ray.errors import UserError
+from medcritical_ray.files import sha256_of
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.questions import Quarantine, Splits, read_questions, shared_stems, split_questions, write_questions
+from medcritical_ray.records import Question
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.teachers import ExplanationTeacher, Teacher
+from medcritical_ray.trace import steps_of
+
+EXAM_SEED = 0
+"""The clinic's dev and test questions are those of this seed in every run, so that runs can be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedQuestions:
+    """The questions of a run by split, and the rows that were set aside."""
+
+    splits: Splits
+    quarantine: Quarantine
+
+
+def fingerprints(config: Config) -> dict[str, str]:
+    """What tells a run's questions from others: a hash of their file, or of the clinic's knowledge."""
+    if config.questions.kind == "clinic":
+        knowledge = files("medcritical_ray.clinic").joinpath("knowledge.toml").read_bytes()
+        return {"questions": hashlib.sha256(knowledge).hexdigest()}
+    path = Path(config.questions.path or "")
+    if not path.is_file():
+        raise UserError(f"questions.path = {path}: no such file")
+    return {"questions": sha256_of(path)}
+
+
+def prepare_questions(config: Config) -> PreparedQuestions:
+    """Reads or makes all questions, in memory. Raises UserError if there are not as many as the config asks for."""
+    quarantine = Quarantine()
+    if config.questions.kind == "clinic":
+        return PreparedQuestions(_clinic_splits(config), quarantine)
+    path = config.questions.path or ""
+    questions = quarantine.admit(path, read_questions(path, config.questions.format))
+    splits = split_questions(
+        questions,
+        num_train=config.questions.num_train,
+        num_dev=config.questions.num_dev,
+        num_test=config.questions.num_test,
+        seed=config.run.seed,
+    )
+    return PreparedQuestions(splits, quarantine)
+
+
+def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
+    """Keeps the questions and what was set aside with the run, and notes the counts; again if a run was cut off here."""
+    if run.done(0, "questions"):
+        return
+    splits = {"train": prepared.splits.train, "dev": prepared.splits.dev, "test": prepared.splits.test}
+    for name, questions in splits.items():
+        write_questions(split_path(run, name), questions)
+    prepared.quarantine.write(run.quarantine / "questions.parquet")
+    shared = {f"{a} and {b}": num for (a, b), num in shared_stems(splits).items()}
+    sizes = {name: len(questions) for name, questions in splits.items()}
+    run.mark_done(0, "questions", {"read": prepared.quarantine.counts(), "splits": sizes, "shared_stems": shared})
+
+
+def split_path(run: RunDirectory, split: str) -> Path:
+    return run.path / "data" / f"{split}.parquet"
+
+
+def make_teacher(config: Config, taught: Iterable[Question]) -> Teacher:
+    """The configured teacher; an exam's explanations are those of the `taught` questions, stage 1's."""
+    if config.teacher.kind == "clinic":
+        return ClinicTeacher(load_world())
+    return ExplanationTeacher(
+        {question.id: question.explanation for question in taught if question.explanation},
+        max_steps=config.teacher.max_steps,
+        max_step_chars=config.teacher.max_step_chars,
+    )
+
+
+def _clinic_splits(config: Config) -> Splits:
+    def questions(split: Split, count: int, seed: int) -> list[Question]:
+        return list(make_questions(load_world(), split, count, seed=seed, difficulty=config.questions.difficulty))
+
+    return Splits(
+        train=questions("train", config.questions.num_train, config.run.seed),
+        dev=questions("dev", config.questions.num_dev, EXAM_SEED),
+        test=questions("test", config.questions.num_test, EXAM_SEED),
+    )
+
+
+def make_truth(config: Config, train: QuestionSet) -> Callable[[str, str], bool] | None:
+    """Whether a trace of a training question, by its id, is right in every step; None where nobody knows the steps."""
+    if config.questions.kind != "clinic":
+        return None
+    teacher = ClinicTeacher(load_world())
+    templates = {question.id: teacher.template(question.unkeyed()) or "" for question in train}
+    return lambda question_id, trace: steps_of(trace) == steps_of(templates[question_id])

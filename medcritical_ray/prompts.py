@@ -1,0 +1,25 @@
+"""What a policy is asked, as text. Prompts are built from records that have no field for the answer."""
+
+from medcritical_ray.records import Task, UnkeyedQuestion
+
+_INSTRUCTIONS: dict[Task, str] = {
+    "solve": "Solve the question step by step.",
+    "repair": "The attempt is wrong. Find its first wrong step and redo it from there.",
+    "check": "Check the attempt. Keep it if every step is right, else redo it from its first wrong step.",
+}
+
+
+def question_text(question: UnkeyedQuestion) -> str:
+    """Stem and options. An option stands as an answer line states it, text before letter, so that naming the letter of a
+    result is copying, which even a tiny model can do."""
+    options = "\n".join(f"{option.text} ({option.letter})" for option in question.options)
+    return f"{question.stem}\n{options}"
+
+
+def solve_prompt(question: UnkeyedQuestion) -> str:
+    return f"{question_text(question)}\n{_INSTRUCTIONS['solve']}"
+
+
+def correction_prompt(question: UnkeyedQuestion, attempt: str, task: Task) -> str:
+    """The corrector's prompt for one attempt: `repair` if it is known to be wrong, `check` if its verdict is unknown."""
+    return f"{question_text(question)}\nAttempt:\n{attempt}\n{_INSTRUCTIONS[task]}"

@@ -1,0 +1,73 @@
+"""Bad rows are set aside and counted, so that every row read is either loaded or quarantined with its reason."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medcritical_ray.errors import UserError
+from medcritical_ray.files import atomic_path
+from medcritical_ray.questions.door import BadRow
+from medcritical_ray.records import Question
+from medcritical_ray.tables import schema_of
+
+
+class Quarantine:
+    """Keeps the bad rows of question files while their questions pass through.
+
+    Questions are not held; bad rows are, since each is but a file, a number and a reason.
+    """
+
+    def __init__(self) -> None:
+        self.num_loaded = 0
+        self.bad_rows: list[BadRow] = []
+
+    def admit(self, path: Path | str, rows: Iterable[Question | BadRow]) -> Iterator[Question]:
+        """Yields the questions among a file's rows and sets the others aside.
+
+        Raises UserError at the end if the file had no rows, or none that is usable.
+        """
+        before = self._state()
+        for row in rows:
+            if isinstance(row, BadRow):
+                self.bad_rows.append(row)
+            else:
+                self.num_loaded += 1
+                yield row
+        num_loaded, num_bad = (now - then for now, then in zip(self._state(), before, strict=True))
+        if num_loaded == 0:
+            raise UserError(_nothing_usable(path, self.bad_rows[-num_bad:] if num_bad else []))
+
+    def reasons(self) -> dict[str, int]:
+        """Reason -> number of bad rows, the most frequent first."""
+        return dict(Counter(row.reason for row in self.bad_rows).most_common())
+
+    def counts(self) -> dict[str, Any]:
+        """`rows`, `loaded`, `quarantined` (always rows == loaded + quarantined) and `reasons`."""
+        num_bad = len(self.bad_rows)
+        return {
+            "rows": self.num_loaded + num_bad,
+            "loaded": self.num_loaded,
+            "quarantined": num_bad,
+            "reasons": self.reasons(),
+        }
+
+    def write(self, path: Path) -> None:
+        """Writes a parquet file with the columns file, row, reason, whole or not at all, also if no row is bad."""
+        rows = [asdict(bad) for bad in self.bad_rows]
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema_of(BadRow)), temporary)
+
+    def _state(self) -> tuple[int, int]:
+        return self.num_loaded, len(self.bad_rows)
+
+
+def _nothing_usable(path: Path | str, bad_rows: list[BadRow]) -> str:
+    if not bad_rows:
+        return f"{path} has no rows; give a file with questions"
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in Counter(row.reason for row in bad_rows).most_common())
+    return f"{path} has no usable question among its {len(bad_rows)} rows ({reasons}); check its content and format"

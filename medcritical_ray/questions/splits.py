@@ -1,0 +1,70 @@
+"""Splits that share no question. Questions are the same if their stems are, whatever their spacing and punctuation."""
+
+import random
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+from medcritical_ray.errors import UserError
+from medcritical_ray.records import Question
+
+_LEFT_OUT = "PZC"
+"""First letters of the Unicode categories of punctuation, separators and control characters."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Splits:
+    train: list[Question]
+    dev: list[Question]
+    test: list[Question]
+
+
+def normalised_stem(stem: str) -> str:
+    """A stem in Unicode's compatibility form (NFKC), lower-case, without whitespace and punctuation."""
+    text = unicodedata.normalize("NFKC", stem).lower()
+    return "".join(char for char in text if unicodedata.category(char)[0] not in _LEFT_OUT)
+
+
+def shared_stems(splits: Mapping[str, Iterable[Question]]) -> dict[tuple[str, str], int]:
+    """How many different normalised stems each two splits have in common, for every two in the order given."""
+    stems = {name: {normalised_stem(question.stem) for question in split} for name, split in splits.items()}
+    return {(a, b): len(stems[a] & stems[b]) for a, b in combinations(stems, 2)}
+
+
+def split_questions(questions: Iterable[Question], *, num_train: int, num_dev: int, num_test: int, seed: int) -> Splits:
+    """Draws three splits of exactly these sizes, such that no normalised stem stands in two of them.
+
+    The draw depends on the seed and the order of the questions alone. Test is drawn first and train last, so that
+    another `num_train` leaves dev and test as they are. Holds all questions in memory.
+
+    Raises UserError if there are too few.
+    """
+    groups = _by_stem(questions)
+    random.Random(f"split {seed}").shuffle(groups)
+    num_questions = sum(map(len, groups))
+    remaining = iter(groups)
+    test, dev, train = (_take(remaining, count) for count in (num_test, num_dev, num_train))
+    if (len(train), len(dev), len(test)) != (num_train, num_dev, num_test):
+        raise UserError(
+            f"questions.num_train = {num_train}, num_dev = {num_dev} and num_test = {num_test} need "
+            f"{num_train + num_dev + num_test} questions that share no stem between them, but there are only "
+            f"{num_questions} questions with {len(groups)} different stems: lower them or give more questions"
+        )
+    return Splits(train=train, dev=dev, test=test)
+
+
+def _by_stem(questions: Iterable[Question]) -> list[list[Question]]:
+    groups: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        groups[normalised_stem(question.stem)].append(question)
+    return list(groups.values())
+
+
+def _take(groups: Iterator[list[Question]], count: int) -> list[Question]:
+    """`count` questions of the next groups, or all there are. What is left of the last group belongs to no split."""
+    taken: list[Question] = []
+    while len(taken) < count and (group := next(groups, None)):
+        taken += group[: count - len(taken)]
+    return taken

@@ -1,0 +1,140 @@
+"""Stage 2: the policy plays against its own corrected mistakes.
+
+Written in the method's words (MedCritical, arXiv 2509.23368): generate, grade, correct, pair, train, publish, broadcast,
+evaluate. Who does the work, and where, is the team's affair.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from medcritical_ray.assessment import assess, correct_by_question
+from medcritical_ray.game import Game
+from medcritical_ray.play import play
+from medcritical_ray.policies import Policy, PolicyStore
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.records import Trajectory
+from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
+from medcritical_ray.round_pairs import pair_round
+from medcritical_ray.statistics import compare
+from medcritical_ray.tables import part_path, read_part
+
+TOO_FEW_PAIRS = "too few pairs to train on"
+
+
+def self_play(game: Game, policy: Policy) -> Policy:
+    """Plays every self-iteration from `policy`, the student of stage 1; returns the policy adopted in the end."""
+    for iteration in range(1, game.config.run.num_iterations + 1):
+        if not game.run.is_finished(iteration):
+            game.run.finish_iteration(iteration, self_iteration(game, iteration, policy))
+        policy = PolicyStore(game.run.policies).get(game.run.metrics(iteration)["adopted_version"])
+    return policy
+
+
+def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+    """One round; returns its metrics, of which `adopted_version` says which policy goes on."""
+    generated = game.once(iteration, "generate", lambda: generate(game, iteration, policy))
+    corrected = game.once(iteration, "correct", lambda: correct(game, iteration, policy))
+    paired = game.once(iteration, "pair", lambda: pair_round(game, iteration, round_questions(game, iteration)))
+    metrics = {"generate": generated, "correct": corrected, "pair": paired}
+    if sum(paired["pairs"].values()) < game.config.dpo.batch_size:
+        return {**metrics, "adopted_version": policy.version, "reason": TOO_FEW_PAIRS}
+    metrics["train"] = game.once(iteration, "train", lambda: train(game, iteration, policy))
+    metrics["publish"] = game.once(iteration, "publish", lambda: publish(game, iteration, policy))
+    candidate = PolicyStore(game.run.policies).get(iteration)
+    metrics["broadcast"] = game.once(iteration, "broadcast", lambda: broadcast(game, candidate))
+    metrics["evaluate"] = game.once(iteration, "evaluate", lambda: evaluate(game, iteration, candidate))
+    return {**metrics, **choose(game, iteration, policy)}
+
+
+def generate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+    """K sampled attempts per question, graded by the key alone."""
+    questions = round_questions(game, iteration)
+    game.team.serve("generator", policy.version, policy.path)
+    return play(
+        game,
+        game.run.iteration(iteration) / "attempts",
+        "generator",
+        game.config.generate.sampling,
+        policy.version,
+        questions.num_blocks,
+        lambda block: attempt_turns(
+            questions.block(block), iteration=iteration, num_attempts=game.config.generate.num_attempts
+        ),
+    )
+
+
+def correct(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+    """M sampled repairs of every wrong attempt, and checks of a share of the right ones."""
+    questions = round_questions(game, iteration)
+    corrector = policy if game.config.correct.policy == "latest" else PolicyStore(game.run.policies).get(0)
+    game.team.serve("corrector", corrector.version, corrector.path)
+    directory = game.run.iteration(iteration)
+
+    def turns(block: int) -> list[Turn]:
+        return correction_turns(
+            questions.block(block),
+            read_part(part_path(directory / "attempts", block), Trajectory),
+            num_corrections=game.config.correct.num_corrections,
+            checked_share=game.config.correct.checked_share,
+        )
+
+    sampling = game.config.correct.sampling
+    return play(game, directory / "corrections", "corrector", sampling, corrector.version, questions.num_blocks, turns)
+
+
+def train(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+    """DPO from the policy on the round's pairs."""
+    directory = game.run.iteration(iteration)
+    reference = policy if game.config.dpo.reference == "previous" else PolicyStore(game.run.policies).get(0)
+    return game.team.train_dpo(
+        policy.path, reference.path, directory / "pairs", directory / "trained", name=f"dpo-{iteration:03d}"
+    )
+
+
+def publish(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+    """The trained policy becomes the version of this iteration's number."""
+    trained = game.run.iteration(iteration) / "trained"
+    base = policy.manifest.base or policy.path.name
+    return publish_trained(PolicyStore(game.run.policies), trained, version=iteration, parent=policy.version, base=base)
+
+
+def publish_trained(store: PolicyStore, trained: Path, *, version: int, parent: int | None, base: str) -> dict[str, Any]:
+    """Publishes what a training left behind: full weights, which stand alone, or an adapter, which sits on `base`."""
+    is_adapter = (trained / "adapter_config.json").exists()
+    policy = store.publish(
+        version,
+        trained,
+        parent=parent,
+        metrics={},
+        kind="adapter" if is_adapter else "full",
+        base=base if is_adapter else None,
+    )
+    return {"version": policy.version, "kind": policy.manifest.kind}
+
+
+def broadcast(game: Game, policy: Policy) -> dict[str, Any]:
+    """The running engines take the new policy."""
+    for role in ("generator", "corrector"):
+        game.team.serve(role, policy.version, policy.path)
+    return {"version": policy.version}
+
+
+def evaluate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+    directory = game.run.iteration(iteration) / "evaluation"
+    return assess(game, iteration, policy.version, policy.path, directory)
+
+
+def choose(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+    """Adopts the candidate unless it is worse than the policy on dev at the configured level (McNemar, paired)."""
+    before = correct_by_question(game.dev, game.run.iteration(policy.version) / "evaluation" / "dev")
+    after = correct_by_question(game.dev, game.run.iteration(iteration) / "evaluation" / "dev")
+    comparison = compare(before, after)
+    worse = comparison.gain < 0 and comparison.p_value <= game.config.evaluate.accept_p_value
+    return {"dev_comparison": comparison.to_dict(), "adopted_version": policy.version if worse else iteration}
+
+
+def round_questions(game: Game, iteration: int) -> QuestionSet:
+    """The training questions of one round: a window that moves on over those that stage 1 left, and starts over."""
+    num_questions = game.config.generate.num_questions or game.train.num_questions
+    first = game.config.teacher.num_questions + (iteration - 1) * num_questions
+    return game.train.window(first, num_questions)

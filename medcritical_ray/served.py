@@ -1,0 +1,38 @@
+"""Which directories an engine needs to serve a policy version."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medcritical_ray.errors import UserError
+from medcritical_ray.policies import Policy, read_manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedPolicy:
+    """A policy version as engines see it: the weights in `model_dir`, and the LoRA adapter in `adapter_dir` if any."""
+
+    version: int
+    model_dir: Path
+    adapter_dir: Path | None = None
+
+
+def served_policy(version: int, directory: Path) -> ServedPolicy:
+    """The policy in a directory: a model's, or a published adapter's, whose manifest names the model below it.
+
+    Raises UserError if the directory, or that of the model below, holds no model with safetensors weights.
+    """
+    directory = directory.resolve()
+    if not (directory / "adapter_config.json").exists():
+        return ServedPolicy(version=version, model_dir=_checked(directory))
+    base = Policy(version=version, path=directory, manifest=read_manifest(directory)).base_path
+    if base is None:
+        raise UserError(f"{directory} is an adapter whose manifest names no base")
+    return ServedPolicy(version=version, model_dir=_checked(base.resolve()), adapter_dir=directory)
+
+
+def _checked(model_dir: Path) -> Path:
+    if not (model_dir / "config.json").exists():
+        raise UserError(f"{model_dir} is no directory of a model: it has no config.json")
+    if not any(model_dir.glob("*.safetensors")):
+        raise UserError(f"{model_dir} holds no weights: no *.safetensors")
+    return model_dir

@@ -1,0 +1,132 @@
+"""Stage 1: the student learns from the teacher, first from templates and synthetic mistakes, then from its own mistakes.
+
+The policy that comes of it, version 0, is generator and corrector at once.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from medcritical_ray.assessment import assess
+from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
+from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, Game
+from medcritical_ray.play import play
+from medcritical_ray.policies import Policy, PolicyStore
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.records import Demonstration, Trajectory
+from medcritical_ray.rollouts import attempt_turns
+from medcritical_ray.self_play import broadcast, evaluate, publish_trained
+from medcritical_ray.tables import iter_parts, write_part
+
+STAGE_ONE = 0
+"""The number under which stage 1 stands among the iterations."""
+
+
+def stage_one(game: Game) -> Policy:
+    """Evaluates the base student, trains version 0, and evaluates that."""
+    directory = game.run.iteration(STAGE_ONE)
+    metrics = {"evaluate_base": game.once(STAGE_ONE, "evaluate_base", lambda: evaluate_base(game))}
+    metrics["teach"] = game.once(STAGE_ONE, "teach", lambda: teach(game))
+    trained = directory / "drafted"
+    metrics["draft"] = game.once(STAGE_ONE, "draft", lambda: train(game, directory / "teaching", trained, "sft-draft"))
+    if game.config.sft.own_attempts:
+        metrics["generate"] = game.once(STAGE_ONE, "generate", lambda: make_mistakes(game))
+        metrics["correct"] = game.once(STAGE_ONE, "correct", lambda: correct_mistakes(game))
+        trained = directory / "trained"
+        metrics["train"] = game.once(STAGE_ONE, "train", lambda: train(game, directory / "lessons", trained, "sft"))
+    metrics["publish"] = game.once(STAGE_ONE, "publish", lambda: publish(game, trained, game.run.policies))
+    policy = PolicyStore(game.run.policies).get(0)
+    metrics["broadcast"] = game.once(STAGE_ONE, "broadcast", lambda: broadcast(game, policy))
+    metrics["evaluate"] = game.once(STAGE_ONE, "evaluate", lambda: evaluate(game, STAGE_ONE, policy))
+    if not game.run.is_finished(STAGE_ONE):
+        game.run.finish_iteration(STAGE_ONE, {**metrics, "adopted_version": 0})
+    return policy
+
+
+def evaluate_base(game: Game) -> dict[str, Any]:
+    directory = game.run.iteration(STAGE_ONE) / "evaluation_base"
+    return assess(game, STAGE_ONE, BASE_VERSION, game.student, directory)
+
+
+def teach(game: Game) -> dict[str, Any]:
+    """The teacher's templates, and its corrections of synthetic mistakes."""
+    drops: Counter[str] = Counter()
+    questions = taught_questions(game)
+
+    def demonstrations() -> Iterator[Demonstration]:
+        for block in range(questions.num_blocks):
+            yield from template_demonstrations(game.teacher, questions.block(block), drops)
+            yield from synthetic_corrections(
+                game.teacher,
+                questions.block(block),
+                per_question=game.config.sft.synthetic_corrections,
+                seed=game.config.run.seed,
+                drops=drops,
+            )
+
+    directory = game.run.iteration(STAGE_ONE) / "teaching"
+    return {**write_demonstrations(directory, demonstrations()), "dropped": dict(drops)}
+
+
+def make_mistakes(game: Game) -> dict[str, Any]:
+    """The draft's own attempts at the questions that the teacher works on."""
+    directory = game.run.iteration(STAGE_ONE)
+    questions = taught_questions(game)
+    publish(game, directory / "drafted", directory / "draft")
+    game.team.serve("generator", DRAFT_VERSION, PolicyStore(directory / "draft").get(0).path)
+    return play(
+        game,
+        directory / "attempts",
+        "generator",
+        game.config.generate.sampling,
+        DRAFT_VERSION,
+        questions.num_blocks,
+        lambda block: attempt_turns(
+            questions.block(block), iteration=STAGE_ONE, num_attempts=game.config.sft.own_attempts
+        ),
+    )
+
+
+def correct_mistakes(game: Game) -> dict[str, Any]:
+    """What the student of stage 1 is trained on in the end: the teaching, and corrections of its own mistakes."""
+    directory = game.run.iteration(STAGE_ONE)
+    drops: Counter[str] = Counter()
+
+    def demonstrations() -> Iterator[Demonstration]:
+        yield from iter_parts(directory / "teaching", Demonstration)
+        yield from own_corrections(
+            game.teacher,
+            taught_questions(game),
+            iter_parts(directory / "attempts", Trajectory),
+            keeps_per_mistake=game.config.sft.keeps_per_mistake,
+            max_per_question=game.config.sft.max_own_corrections,
+            drops=drops,
+        )
+
+    return {**write_demonstrations(directory / "lessons", demonstrations()), "dropped": dict(drops)}
+
+
+def train(game: Game, demonstrations: Path, out: Path, name: str) -> dict[str, Any]:
+    """SFT from the base student."""
+    return game.team.train_sft(game.student, demonstrations, out, name=name)
+
+
+def publish(game: Game, trained: Path, store: Path) -> dict[str, Any]:
+    return publish_trained(PolicyStore(store), trained, version=0, parent=None, base=str(game.student.resolve()))
+
+
+def taught_questions(game: Game) -> QuestionSet:
+    return game.train.window(0, game.config.teacher.num_questions)
+
+
+def write_demonstrations(directory: Path, demonstrations: Iterator[Demonstration], part_size: int = 1000) -> dict[str, Any]:
+    """Writes demonstrations in parts, and counts them by task."""
+    tasks: Counter[str] = Counter()
+    index = 0
+    while rows := list(islice(demonstrations, part_size)):
+        write_part(directory, index, rows, Demonstration)
+        tasks.update(row.task for row in rows)
+        index += 1
+    return {"demonstrations": dict(tasks)}

@@ -1,0 +1,105 @@
+"""Proportions with their intervals, exact paired tests, and what K samples say about a policy."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scipy.stats import binomtest, entropy
+
+from medcritical_ray.errors import UserError
+
+
+def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of k successes in n trials (Wilson, 1927); (0, 1) when nothing was tried."""
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(k, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """The two-sided exact p-value of McNemar's test (1947): `only_a` items that only a got right, `only_b` only b.
+
+    Under the hypothesis that a and b are equally good, each such item is as likely to fall to one as to the other.
+    """
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The unbiased estimate, from n samples of which c are right, that at least one of k samples is right.
+
+    1 - C(n - c, k) / C(n, k), equation 1 of Chen et al. (2021), arXiv 2107.03374. Raises ValueError unless
+    0 <= c <= n and 1 <= k <= n.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"pass@{k} cannot be estimated from {c} right of {n} samples")
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def answer_entropy_bits(counts: Mapping[str, int]) -> float:
+    """The Shannon entropy, in bits, of answers that occurred `counts` times; 0 if all agree or there are none."""
+    return float(entropy(list(counts.values()), base=2)) if sum(counts.values()) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """k of n, with its 95 % Wilson interval; written as "57.3 % [54.2, 60.3] (n=1000)". 0 of 0 has the value 0."""
+
+    k: int
+    n: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.k <= self.n:
+            raise ValueError(f"{self.k} of {self.n} is no proportion")
+
+    @property
+    def value(self) -> float:
+        return self.k / self.n if self.n else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson_interval(self.k, self.n)
+
+    def to_dict(self) -> dict[str, Any]:
+        low, high = self.interval
+        return {"k": self.k, "n": self.n, "value": self.value, "low": low, "high": high}
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}] (n={self.n})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairedComparison:
+    """Two policies on the same questions; the p-value is that of McNemar's exact test, two-sided."""
+
+    num_questions: int
+    both: int
+    only_a: int
+    only_b: int
+    p_value: float
+
+    @property
+    def gain(self) -> float:
+        """The accuracy of b minus that of a, between -1 and 1."""
+        return (self.only_b - self.only_a) / self.num_questions
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "gain": self.gain}
+
+
+def compare(a: Mapping[str, bool], b: Mapping[str, bool]) -> PairedComparison:
+    """Compares two policies by question id. Raises UserError unless both answered the same questions, at least one."""
+    if not a or a.keys() != b.keys():
+        shared = len(a.keys() & b.keys())
+        raise UserError(f"policies are compared on the same questions: {len(a)} and {len(b)} given, {shared} in common")
+    only_a = sum(a[question_id] and not b[question_id] for question_id in a)
+    only_b = sum(b[question_id] and not a[question_id] for question_id in a)
+    return PairedComparison(
+        num_questions=len(a),
+        both=sum(a.values()) - only_a,
+        only_a=only_a,
+        only_b=only_b,
+        p_value=mcnemar_exact(only_a, only_b),
+    )

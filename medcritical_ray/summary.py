@@ -1,0 +1,66 @@
+"""What a run came to: summary.json for scripts, and a table for people."""
+
+from collections import Counter
+from typing import Any
+
+from medcritical_ray.assessment import correct_by_question
+from medcritical_ray.game import Game
+from medcritical_ray.policies import PolicyStore
+from medcritical_ray.stage_one import STAGE_ONE
+from medcritical_ray.statistics import compare
+
+
+def summarise(game: Game, final_version: int) -> dict[str, Any]:
+    """The content of summary.json. Accuracies are those on test, between 0 and 1; pairs are per iteration."""
+    stage_one = game.run.metrics(STAGE_ONE)
+    rounds = [game.run.metrics(number) for number in range(1, game.config.run.num_iterations + 1)]
+    tests = [_test_figures(metrics) for metrics in rounds]
+    sft = stage_one["evaluate"]["test"]
+    final = game.run.metrics(final_version)["evaluate"]["test"]
+    comparison = compare(_correct(game, STAGE_ONE), _correct(game, final_version))
+    return {
+        "accuracy": {
+            "base": stage_one["evaluate_base"]["test"]["accuracy"]["value"],
+            "sft": sft["accuracy"]["value"],
+            "iterations": [test["accuracy"]["value"] if test else None for test in tests],
+            "final": final["accuracy"]["value"],
+        },
+        "num_test": game.test.num_questions,
+        "p_value_final_vs_sft": comparison.p_value,
+        "pairs": [{"made": m["pair"]["pairs"], "dropped": m["pair"]["dropped"]} for m in rounds],
+        "seconds": _seconds([stage_one, *rounds]),
+        "versions": {
+            "published": PolicyStore(game.run.policies).versions(),
+            "adopted": [metrics["adopted_version"] for metrics in rounds],
+            "final": final_version,
+            "packages": game.run.record().packages,
+        },
+        "test": {
+            "base": stage_one["evaluate_base"]["test"],
+            "sft": sft,
+            "iterations": tests,
+        },
+        "chosen_right_line_by_line": [m["pair"]["chosen_right_line_by_line"] for m in rounds],
+        "correction_share_explained_by_guessing": [
+            m["pair"]["correction_share_explained_by_guessing"] for m in rounds
+        ],
+    }
+
+
+def _test_figures(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """None for an iteration that trained nothing."""
+    return metrics["evaluate"]["test"] if "evaluate" in metrics else None
+
+
+def _correct(game: Game, iteration: int) -> dict[str, bool]:
+    return correct_by_question(game.test, game.run.iteration(iteration) / "evaluation" / "test")
+
+
+def _seconds(all_metrics: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds per phase, summed over stage 1 and the iterations."""
+    seconds: Counter[str] = Counter()
+    for metrics in all_metrics:
+        for phase, result in metrics.items():
+            if isinstance(result, dict) and "seconds" in result:
+                seconds[phase] += result["seconds"]
+    return dict(seconds)

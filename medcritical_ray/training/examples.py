@@ -1,0 +1,103 @@
+"""From records to tokens: what the model reads, and the completion that the loss is taken over.
+
+The prompt is tokenised exactly as the engines do it; a completion is tokenised by itself and ends with the end token,
+as a policy writes it after its prompt. Rows that are too long are dropped and counted, never cut.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from medcritical_ray.chat import prompt_token_ids
+from medcritical_ray.errors import UserError
+from medcritical_ray.records import Demonstration, PreferencePair
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SftExample:
+    """A demonstration in tokens."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+
+    @property
+    def length_tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+    @property
+    def num_sequences(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DpoExample:
+    """A pair in tokens. `length_tokens` is that of the longer of its two sequences, since they are padded together.
+
+    `reference_logps` holds the reference's log-probabilities of (chosen, rejected), once they are known.
+    """
+
+    question_id: str
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    reference_logps: tuple[float, float] | None = None
+
+    @property
+    def length_tokens(self) -> int:
+        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+    @property
+    def num_sequences(self) -> int:
+        return 2
+
+
+Example = TypeVar("Example", SftExample, DpoExample)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokenised(Generic[Example]):
+    """The examples that fit, and how many rows were dropped because they are too long."""
+
+    examples: list[Example]
+    num_too_long: int
+
+
+def sft_examples(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Demonstration], max_length_tokens: int
+) -> Tokenised[SftExample]:
+    """Raises UserError if the tokenizer has no end token."""
+    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows], [""] * len(rows))
+    responses = _completions(tokenizer, [row.response for row in rows])
+    examples = [
+        SftExample(prompt_ids=prompt, completion_ids=response)
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    return _that_fit(examples, max_length_tokens)
+
+
+def dpo_examples(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[PreferencePair], max_length_tokens: int
+) -> Tokenised[DpoExample]:
+    """Raises UserError if the tokenizer has no end token."""
+    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows], [row.prefix for row in rows])
+    chosen = _completions(tokenizer, [row.chosen for row in rows])
+    rejected = _completions(tokenizer, [row.rejected for row in rows])
+    examples = [
+        DpoExample(question_id=row.question_id, prompt_ids=prompt, chosen_ids=better, rejected_ids=worse)
+        for row, prompt, better, worse in zip(rows, prompts, chosen, rejected, strict=True)
+    ]
+    return _that_fit(examples, max_length_tokens)
+
+
+def _completions(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    if tokenizer.eos_token_id is None:
+        raise UserError("the student's tokenizer has no end token (eos_token): completions could not end")
+    token_ids = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+    return [[*ids, tokenizer.eos_token_id] for ids in token_ids]
+
+
+def _that_fit(examples: list[Example], max_length_tokens: int) -> Tokenised[Example]:
+    fitting = [example for example in examples if example.length_tokens <= max_length_tokens]
+    return Tokenised(examples=fitting, num_too_long=len(examples) - len(fitting))

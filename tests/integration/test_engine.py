@@ -1,0 +1,116 @@
+"""A real vLLM engine: after any update it writes, token for token, what a freshly started one writes."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engine import Engine, Sample, StaleVersion
+from medcritical_ray.errors import UserError
+from medcritical_ray.rollouts import Request
+from medcritical_ray.weights import read_blobs
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+GREEDY = SamplingConfig(temperature=0.0, max_tokens=24)
+SAMPLED = SamplingConfig(temperature=1.0, max_tokens=24)
+REQUESTS = [Request(prompt="".join(f" w{(n * k) % 60}" for k in range(1, 9)), seed=n) for n in range(16)]
+
+
+def written(engine: Engine, version: int) -> list[Sample]:
+    return engine.sample(REQUESTS, GREEDY, version) + engine.sample(REQUESTS, SAMPLED, version)
+
+
+@contextmanager
+def running(*arguments: Any, **options: Any) -> Iterator[Engine]:
+    """An engine that is gone at the end: vLLM holds one in a process at a time."""
+    engines = [Engine(*arguments, **options)]
+    yield engines[0]
+    engines.clear()
+    gc.collect()
+
+
+@pytest.mark.parametrize("policies", ["tied_policies", "untied_policies"])
+def test_an_updated_engine_writes_what_a_fresh_one_writes_whether_embeddings_are_tied_or_not(
+    policies: str, request: pytest.FixtureRequest, engines_config: EnginesConfig
+):
+    base, trained = request.getfixturevalue(policies)
+    with running(trained, 1, engines_config) as fresh:
+        written_by_fresh = written(fresh, 1)
+    with running(base, 0, engines_config) as updated:
+        before = written(updated, 0)
+        updated.update_weights(1, read_blobs(trained))
+        assert updated.version == 1
+        assert written(updated, 1) == written_by_fresh
+        assert before != written_by_fresh
+        updated.update_weights(0, [file.read_bytes() for file in base.glob("*.safetensors")])
+        assert written(updated, 0) == before
+
+
+def test_an_engine_takes_adapters_and_weights_in_turn_and_writes_what_a_fresh_one_writes(
+    tied_policies: tuple[Path, Path], adapter_policies: tuple[Path, Path], engines_config: EnginesConfig
+):
+    base, trained = tied_policies
+    with running(base, 0, engines_config, max_lora_rank=4) as fresh:
+        without = written(fresh, 0)
+        fresh.use_adapter(2, adapter_policies[1])
+        second_of_fresh = written(fresh, 2)
+    with running(trained, 0, engines_config, max_lora_rank=4) as updated:
+        trained_of_fresh = written(updated, 0)
+        updated.update_weights(1, read_blobs(base))
+        assert written(updated, 1) == without
+        updated.use_adapter(2, adapter_policies[0])
+        first = written(updated, 2)
+        updated.use_adapter(3, adapter_policies[1])
+        assert updated.version == 3
+        assert written(updated, 3) == second_of_fresh
+        assert first not in (without, second_of_fresh)
+        updated.update_weights(4, read_blobs(trained))
+        assert written(updated, 4) == trained_of_fresh
+
+
+@pytest.fixture(scope="module")
+def engine(tied_policies: tuple[Path, Path], engines_config: EnginesConfig) -> Iterator[Engine]:
+    with running(tied_policies[0], 0, engines_config) as engine:
+        yield engine
+
+
+def test_a_call_for_a_version_that_is_not_served_is_refused(engine: Engine):
+    with pytest.raises(StaleVersion, match="serves policy version 0, not 7"):
+        engine.generate(REQUESTS, GREEDY, version=7)
+
+
+def test_a_completion_depends_on_its_own_request_alone(engine: Engine):
+    together = engine.generate(REQUESTS, SAMPLED, version=0)
+    alone = [engine.generate([request], SAMPLED, version=0)[0] for request in REQUESTS[:4]]
+    assert together[:4] == alone
+
+
+def test_a_completion_continues_the_prefix(engine: Engine):
+    whole = engine.generate([Request(prompt=" w1 w2", seed=0)], GREEDY, version=0)[0]
+    prefix = "".join(f" {word}" for word in whole.text.split(" ")[1:5])
+    rest = engine.generate([Request(prompt=" w1 w2", prefix=prefix, seed=0)], GREEDY, version=0)[0]
+    assert whole.text.startswith(prefix + rest.text[:10])
+
+
+def test_what_is_cut_off_is_not_finished(engine: Engine):
+    cut = engine.generate(REQUESTS, SamplingConfig(temperature=0.0, max_tokens=1), version=0)
+    assert {(completion.finished, completion.num_tokens) for completion in cut} == {(False, 1)}
+
+
+def test_a_context_too_short_for_a_prompt_is_the_users_to_mend(engine: Engine):
+    with pytest.raises(UserError, match=r"engines\.max_model_len 128 is too short: a prompt of 121 tokens and 24 new"):
+        engine.generate([Request(prompt=" w1" * 120, seed=0)], GREEDY, version=0)
+
+
+def test_weights_of_another_model_are_refused_and_the_engine_goes_on(
+    engine: Engine, untied_policies: tuple[Path, Path]
+):
+    with pytest.raises(UserError, match=r"0 tensors missing, 1 unknown \(lm_head\.weight\)"):
+        engine.update_weights(1, [np.asarray(blob) for blob in read_blobs(untied_policies[1])])
+    assert len(engine.generate(REQUESTS, GREEDY, version=0)) == 16

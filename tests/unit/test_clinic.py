@@ -1,0 +1,130 @@
+import random
+import re
+from collections import Counter
+from itertools import combinations, islice
+
+import pytest
+
+from medcritical_ray import trace as traces
+from medcritical_ray.clinic.corpus import documents
+from medcritical_ray.clinic.exam import make_questions, read_case, right_result
+from medcritical_ray.clinic.teacher import ClinicTeacher
+from medcritical_ray.clinic.world import load_world
+from medcritical_ray.grading import grade_attempt, grade_correction
+from medcritical_ray.records import UnkeyedQuestion, lettered
+
+WORLD = load_world()
+TEACHER = ClinicTeacher(WORLD)
+
+
+def questions(split="train", count=200, seed=0, difficulty=3):
+    return list(make_questions(WORLD, split, count, seed=seed, difficulty=difficulty))
+
+
+def test_the_world_is_as_large_as_promised():
+    assert len(WORLD.conditions) >= 40
+    assert len(WORLD.findings) >= 60
+    assert len(WORLD.treatments) >= 60
+    assert len(WORLD.contraindications) >= 12
+
+
+def test_every_name_that_the_world_uses_is_in_its_lists():
+    for condition in WORLD.conditions.values():
+        assert set(condition.findings) <= set(WORLD.findings)
+        assert {condition.first_choice, condition.alternative} <= set(WORLD.treatments)
+    for treatment in WORLD.treatments.values():
+        assert set(treatment.contraindications) <= set(WORLD.contraindications)
+
+
+def test_no_name_stands_for_two_things():
+    assert Counter(WORLD.terms()).most_common(1)[0][1] == 1
+    assert all(re.fullmatch(r"[a-z]+( [a-z]+)*", term) for term in WORLD.terms())
+
+
+def test_three_findings_of_a_condition_mean_it_alone():
+    for condition in WORLD.conditions.values():
+        for three in combinations(condition.findings, 3):
+            assert WORLD.diagnose(list(three)) == condition.name
+
+
+def test_what_forbids_the_first_choice_allows_the_alternative():
+    for condition in WORLD.conditions.values():
+        first, alternative = WORLD.treatments[condition.first_choice], WORLD.treatments[condition.alternative]
+        assert not set(first.contraindications) & set(alternative.contraindications)
+
+
+@pytest.mark.parametrize("difficulty", [1, 2, 3])
+def test_a_question_has_five_different_options_and_one_is_right(difficulty):
+    for question in questions(difficulty=difficulty):
+        texts = [option.text for option in question.options]
+        assert len(set(texts)) == 5
+        case = read_case(question.stem)
+        assert case is not None
+        assert texts["ABCDE".index(question.key)] == right_result(WORLD, case)
+
+
+def test_the_same_seed_makes_the_same_questions_and_another_makes_others():
+    assert questions(seed=3) == questions(seed=3)
+    assert questions(seed=3) != questions(seed=4)
+
+
+def test_splits_share_no_question_whatever_their_seeds():
+    def cases(split, seed):
+        read = [read_case(question.stem) for question in questions(split, 1500, seed)]
+        return {(frozenset(c.findings), c.contraindication, c.weight_kg, c.ask) for c in read if c}
+
+    assert not cases("train", 1) & cases("test", 2)
+    assert not cases("train", 1) & cases("dev", 2)
+    assert not cases("dev", 1) & cases("test", 1)
+
+
+def test_no_option_letter_is_right_much_more_often_than_another():
+    counts = Counter(question.key for question in questions(count=1000))
+    assert min(counts.values()) > 150
+
+
+def test_the_teacher_reaches_every_key_without_seeing_it():
+    for question in questions():
+        template = TEACHER.template(question.unkeyed())
+        assert template is not None
+        grade = grade_attempt(question, template, finished=True)
+        assert grade.correct
+        assert grade.agrees
+
+
+def test_the_teacher_is_silent_about_other_questions():
+    other = UnkeyedQuestion(id="x", stem="Which bone is the longest?", options=lettered(["femur", "tibia"]))
+    assert TEACHER.template(other) is None
+    assert TEACHER.correction(other, "Answer: femur (A)") is None
+
+
+def test_the_teacher_repairs_every_synthetic_mistake_at_its_first_wrong_step():
+    rng = random.Random(0)
+    for question in questions():
+        mistake = TEACHER.mistake(question.unkeyed(), rng)
+        assert mistake is not None
+        assert traces.steps_of(mistake) != traces.steps_of(TEACHER.template(question.unkeyed()) or "")
+        correction = TEACHER.correction(question.unkeyed(), mistake) or ""
+        grade = grade_correction(question, mistake, correction, finished=True)
+        assert grade.correct
+        assert grade.trace == TEACHER.template(question.unkeyed())
+
+
+def test_the_teacher_keeps_what_is_right():
+    question = questions(count=1)[0]
+    template = TEACHER.template(question.unkeyed()) or ""
+    assert TEACHER.correction(question.unkeyed(), template) == traces.KEEP
+
+
+def test_a_right_answer_after_a_wrong_step_is_not_kept():
+    for question in questions(count=50):
+        template = TEACHER.template(question.unkeyed()) or ""
+        lucky = template.replace(" mean ", " may mean ")
+        correction = TEACHER.correction(question.unkeyed(), lucky) or ""
+        assert correction.startswith("Check: step 1 is wrong")
+
+
+def test_the_corpus_is_the_same_for_the_same_seed_and_never_shows_an_exam_question_with_its_answer():
+    texts = list(islice(documents(WORLD, 0), 2000))
+    assert texts == list(islice(documents(WORLD, 0), 2000))
+    assert not any("has" in text and "Answer:" in text for text in texts)

@@ -1,0 +1,162 @@
+"""Configs as TOML: overrides, messages, and the files that come with the project."""
+
+from pathlib import Path
+
+import pytest
+
+from medcritical_ray.config import Config
+from medcritical_ray.config_files import dump_config, load_config
+from medcritical_ray.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.toml"))
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path that messages show as "my.toml"."""
+    monkeypatch.chdir(tmp_path)
+    Path("my.toml").touch()
+    return Path("my.toml")
+
+
+def message_of(config_file: Path, text: str, *overrides: str) -> str:
+    config_file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_config(config_file, list(overrides))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_is_valid(path: Path):
+    needs_path = 'kind = "file"' in path.read_text(encoding="utf-8")
+    config = load_config(path, ["questions.path=questions.csv"] if needs_path else [])
+    assert config.run.name != Config().run.name or path.name == "demo.toml"
+
+
+def test_there_are_shipped_configs():
+    assert {path.name for path in CONFIGS} >= {"demo.toml", "cmexam_cpu.toml"}
+
+
+def test_the_shipped_config_for_real_questions_asks_for_their_path():
+    path = next(path for path in CONFIGS if path.name == "cmexam_cpu.toml")
+    with pytest.raises(UserError, match=r"questions\.path is not set: must name the file of questions"):
+        load_config(path, [])
+
+
+def test_an_empty_file_gives_the_defaults(config_file: Path):
+    assert load_config(config_file, []) == Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [("run.name=tuesday", "tuesday"), ('run.name="tuesday"', "tuesday"), ("run.name = a.b ", "a.b")],
+)
+def test_a_bare_word_is_a_string(config_file: Path, override: str, value: str):
+    assert load_config(config_file, [override]).run.name == value
+
+
+def test_an_override_is_read_as_toml(config_file: Path):
+    overrides = ["dpo.beta=0.2", "dpo.early_stop=false", 'sft.lora.target_modules=["q_proj"]', "pairs.shares={own=1.0}"]
+    config = load_config(config_file, overrides)
+    assert config.dpo.beta == 0.2
+    assert config.dpo.early_stop is False
+    assert config.sft.lora.target_modules == ["q_proj"]
+    assert config.pairs.shares == {"own": 1.0}
+
+
+def test_an_override_wins_over_the_file_and_the_last_one_over_the_others(config_file: Path):
+    config_file.write_text("[dpo]\nbeta = 0.3\nlearning_rate = 1e-4\n")
+    config = load_config(config_file, ["dpo.beta=0.2", "dpo.beta=0.5"])
+    assert (config.dpo.beta, config.dpo.learning_rate) == (0.5, 1e-4)
+
+
+def test_a_value_may_hold_an_equals_sign(config_file: Path):
+    assert load_config(config_file, ["student.path=/models/a=b"]).student.path == "/models/a=b"
+
+
+def test_a_config_survives_being_written_and_read(config_file: Path):
+    overrides = ["student.fresh.num_layers=2", 'dpo.lora.target_modules=["q_proj"]', 'run.directory="a \\"quoted\\" é"']
+    config = load_config(config_file, overrides)
+    config_file.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(config_file, []) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dpo.beta = -1", "my.toml: dpo.beta = -1: must be greater than 0"),
+        ("run.num_iterations = true", "my.toml: run.num_iterations = true: must be of type integer"),
+        ("dpo.method = 'half'", "my.toml: dpo.method = \"half\": must be 'full' or 'lora'"),
+        ("dpo.lora = 3", "my.toml: dpo.lora = 3: must be a table"),
+        ("dpo.beta = nan", "my.toml: dpo.beta = NaN: must be a finite number"),
+        ("run.seed = 1979-05-27", 'my.toml: run.seed = "1979-05-27": must be of type integer'),
+        ("pairs.shares.own = 0.9", 'my.toml: pairs.shares = {"own": 0.9}: must sum to 1, not to 0.9'),
+        (
+            "pairs.shares.teacher = 1.0",
+            "my.toml: pairs.shares.teacher: the key must be 'correction', 'own', 'repair' or 'keep'",
+        ),
+        (
+            "pairs.min_agreement = 9",
+            "my.toml: pairs.min_agreement = 9: must be at most correct.num_corrections = 4",
+        ),
+        ("dpo.bata = 1", "my.toml: dpo.bata: unknown key, did you mean dpo.beta?"),
+        ("pair.mode = 'step'", "my.toml: pair: unknown key, did you mean pairs?"),
+        ("beta = 1", "my.toml: beta: unknown key, did you mean dpo.beta?"),
+        (
+            "generate.max_tokens = 1",
+            "my.toml: generate.max_tokens: unknown key, did you mean generate.sampling.max_tokens?",
+        ),
+        (
+            "trainers.zzz = 1",
+            "my.toml: trainers.zzz: unknown key, must be one of trainers.num_workers, trainers.num_cpus,",
+        ),
+        ("[dpo", "my.toml: not valid TOML: Expected ']' at the end of a table declaration (at end of document)"),
+        ("a = 1\nb = = 2", "my.toml: not valid TOML: Invalid value (at line 2, column 5)"),
+    ],
+)
+def test_a_bad_file_is_told_with_file_key_value_and_what_is_allowed(config_file: Path, text: str, expected: str):
+    assert message_of(config_file, text).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("dpo.beta=-1", "--set: dpo.beta = -1: must be greater than 0"),
+        ("dpo.beta=.2", '--set: dpo.beta = ".2": must be of type number'),
+        ("dpo.lora={rnak=2}", "--set: dpo.lora.rnak: unknown key, did you mean dpo.lora.rank?"),
+        ("dpo.beta", "--set dpo.beta: must look like dpo.beta=0.2"),
+        ("=3", "--set =3: must look like dpo.beta=0.2"),
+        ("dpo..beta=3", "--set dpo..beta=3: must look like dpo.beta=0.2"),
+        ("run.seed.x=3", "--set run.seed.x=3: seed holds a value, not keys"),
+    ],
+)
+def test_a_bad_override_is_told_as_such(config_file: Path, override: str, expected: str):
+    assert message_of(config_file, "[run]\nseed = 1\n", override) == expected
+
+
+def test_several_problems_make_one_line(config_file: Path):
+    assert message_of(config_file, "dpo.beta = -1", "run.seed=-2") == (
+        "--set: run.seed = -2: must be greater than or equal to 0; my.toml: dpo.beta = -1: must be greater than 0"
+    )
+
+
+def test_a_long_value_is_shortened(config_file: Path):
+    message = message_of(config_file, f"run.seed = '{'x' * 1000}'")
+    assert len(message) < 200
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_told():
+    with pytest.raises(UserError, match=r"^nowhere/my\.toml: no such file$"):
+        load_config("nowhere/my.toml", [])
+
+
+def test_a_directory_is_no_config(tmp_path: Path):
+    with pytest.raises(UserError, match="cannot be read as text"):
+        load_config(tmp_path, [])
+
+
+def test_a_binary_file_is_no_config(config_file: Path):
+    config_file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read as text"):
+        load_config(config_file, [])

@@ -1,0 +1,138 @@
+import json
+
+import pytest
+
+from medcritical_ray.evaluation import CorrectorMeter, Evaluator, SampleMeter
+from medcritical_ray.records import Task, Trajectory
+
+FIVE_OPTIONS = {"q1": 5, "q2": 5, "q3": 5, "q4": 5}
+
+
+def trajectory(question_id: str, answer: str, *, task: Task = "solve", attempt: int = 0, sample: int = 0) -> Trajectory:
+    """One whose right answer is A; an empty answer was cut off."""
+    return Trajectory(
+        iteration=1,
+        question_id=question_id,
+        task=task,
+        attempt=attempt,
+        sample=sample,
+        version=0,
+        output=answer,
+        trace=answer,
+        finished=answer != "",
+        num_tokens=10 if answer else 30,
+        answer=answer,
+        agrees=answer == "A",
+        correct=answer == "A",
+    )
+
+
+def test_figures_are_of_all_questions_including_the_cut_off_and_the_missing():
+    evaluator = Evaluator(FIVE_OPTIONS)
+    for attempt in [trajectory("q1", "A"), trajectory("q2", "B"), trajectory("q3", "")]:
+        evaluator.update(attempt)
+    answers = evaluator.result().answers
+    assert (answers.accuracy.k, answers.accuracy.n) == (1, 4)
+    assert (answers.parse_rate.k, answers.parse_rate.n) == (2, 4)
+    assert (answers.finish_rate.k, answers.finish_rate.n) == (2, 4)
+    assert (answers.agreement_rate.k, answers.agreement_rate.n) == (1, 4)
+    assert answers.mean_tokens == pytest.approx(50 / 3)
+    assert evaluator.correct_by_question() == {"q1": True, "q2": False, "q3": False, "q4": False}
+
+
+def test_a_question_is_answered_once():
+    evaluator = Evaluator(FIVE_OPTIONS)
+    evaluator.update(trajectory("q1", "A"))
+    with pytest.raises(ValueError, match="q1 was not asked or is answered already"):
+        evaluator.update(trajectory("q1", "B"))
+
+
+def test_a_question_that_was_not_asked_is_refused():
+    with pytest.raises(ValueError, match="q9 was not asked"):
+        Evaluator(FIVE_OPTIONS).update(trajectory("q9", "A"))
+
+
+def test_pass_at_k_counts_missing_samples_as_wrong():
+    meter = SampleMeter(num_questions=2, num_samples=4)
+    for sample, answer in enumerate(["A", "B", "B", "A"]):
+        meter.update(trajectory("q1", answer, attempt=sample))
+    figures = meter.result()
+    assert figures.pass_at == {1: pytest.approx(0.25), 2: pytest.approx(5 / 12), 4: pytest.approx(0.5)}
+    assert figures.answer_entropy_bits == pytest.approx(0.5)  # one bit for q1, none for q2
+
+
+def test_the_number_of_samples_is_itself_reported_when_it_is_no_power_of_two():
+    assert list(SampleMeter(1, 6).result().pass_at) == [1, 2, 4, 6]
+
+
+def test_more_samples_than_announced_are_refused():
+    meter = SampleMeter(num_questions=1, num_samples=1)
+    meter.update(trajectory("q1", "A"))
+    with pytest.raises(ValueError, match="more samples than 1 of each of 1 questions"):
+        meter.update(trajectory("q1", "A", attempt=1))
+
+
+def test_the_corrector_is_set_against_guessing_among_the_other_options():
+    meter = CorrectorMeter({"q1": 5, "q2": 3})
+    meter.update(trajectory("q1", "A", task="repair"))
+    meter.update(trajectory("q2", "B", task="repair"))
+    figures = meter.result()
+    assert (figures.wrong_to_right.k, figures.wrong_to_right.n) == (1, 2)
+    assert figures.wrong_to_right_by_guessing == pytest.approx((1 / 4 + 1 / 2) / 2)
+
+
+def test_an_unreadable_check_of_a_right_attempt_breaks_it():
+    meter = CorrectorMeter(FIVE_OPTIONS)
+    for sample, answer in enumerate(["A", "", "C", "A"]):
+        meter.update(trajectory("q1", answer, task="check", sample=sample))
+    figures = meter.result()
+    assert (figures.right_to_wrong.k, figures.right_to_wrong.n) == (2, 4)
+    assert figures.wrong_to_right.n == 0
+
+
+def test_the_first_attempt_answers_and_the_others_are_samples():
+    evaluator = Evaluator({"q1": 5}, num_samples=2)
+    evaluator.update(trajectory("q1", "A", task="check"))
+    for number, answer in enumerate(["A", "B", "B"]):
+        evaluator.update(trajectory("q1", answer, attempt=number))
+    evaluation = evaluator.result()
+    assert evaluation.answers.accuracy.k == 1
+    assert evaluation.samples is not None
+    assert evaluation.samples.pass_at == {1: 0.0, 2: 0.0}
+    assert evaluation.corrector is not None
+    assert evaluation.corrector.right_to_wrong.n == 1
+
+
+def test_samples_that_were_not_announced_are_refused():
+    with pytest.raises(ValueError, match="no samples were announced"):
+        Evaluator(FIVE_OPTIONS).update(trajectory("q1", "A", attempt=1))
+
+
+def test_an_evaluation_becomes_json():
+    evaluator = Evaluator({"q1": 5}, num_samples=1)
+    evaluator.update(trajectory("q1", "A"))
+    evaluator.update(trajectory("q1", "A", attempt=1))
+    evaluator.update(trajectory("q1", "A", task="check"))
+    figures = json.loads(json.dumps(evaluator.result().to_dict()))
+    assert list(figures) == [
+        "num_questions",
+        "accuracy",
+        "parse_rate",
+        "finish_rate",
+        "agreement_rate",
+        "mean_tokens",
+        "num_samples",
+        "pass_at",
+        "answer_entropy_bits",
+        "wrong_to_right",
+        "wrong_to_right_by_guessing",
+        "right_to_wrong",
+    ]
+    assert figures["accuracy"]["value"] == 1.0
+    assert figures["pass_at"] == {"1": 1.0}
+
+
+def test_what_was_not_measured_is_left_out():
+    evaluation = Evaluator(FIVE_OPTIONS).result()
+    assert (evaluation.samples, evaluation.corrector) == (None, None)
+    assert "wrong_to_right" not in evaluation.to_dict()

@@ -1,0 +1,73 @@
+"""Imports go down only: jobs, actors, the heavy part of medcritical_ray, its pure part."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY_PREFIXES = (
+    "medcritical_ray.chat",
+    "medcritical_ray.clinic.student",
+    "medcritical_ray.engine",
+    "medcritical_ray.training",
+    "medcritical_ray.weights",
+)
+LIGHT_LIBRARIES = {"pyarrow", "pydantic", "pydantic_core", "scipy", "tomli_w"}
+
+
+def modules_of(package: str) -> dict[str, Path]:
+    """Dotted names and files of a package's modules."""
+    files = (ROOT / package).rglob("*.py")
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+
+
+def imports_of(file: Path) -> set[str]:
+    """Dotted names of all that a file imports, also inside functions; `from a import b` counts as `a.b`."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def packages_of(file: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports_of(file)}
+
+
+def is_heavy(name: str) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in HEAVY_PREFIXES)
+
+
+MEDCRITICAL_RAY = modules_of("medcritical_ray")
+PURE = {name: file for name, file in MEDCRITICAL_RAY.items() if not is_heavy(name)}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_pure_part_imports_only_itself_and_light_libraries(name: str):
+    allowed = sys.stdlib_module_names | LIGHT_LIBRARIES | {"medcritical_ray"}
+    assert packages_of(PURE[name]) - allowed == set()
+    assert [imported for imported in imports_of(PURE[name]) if is_heavy(imported)] == []
+
+
+@pytest.mark.parametrize("name", MEDCRITICAL_RAY)
+def test_medcritical_ray_imports_nothing_from_above_and_no_ray(name: str):
+    assert packages_of(MEDCRITICAL_RAY[name]) & {"actors", "jobs", "ray"} == set()
+
+
+@pytest.mark.parametrize("name", modules_of("actors"))
+def test_actors_import_no_jobs(name: str):
+    assert "jobs" not in packages_of(modules_of("actors")[name])
+
+
+def test_an_import_inside_a_function_is_seen(tmp_path: Path):
+    (tmp_path / "module.py").write_text("def f():\n    from torch import nn\n    import ray.data\n")
+    assert imports_of(tmp_path / "module.py") == {"torch.nn", "ray.data"}
+
+
+@pytest.mark.parametrize("name", modules_of("tests/unit"))
+def test_unit_tests_start_no_actors(name: str):
+    assert packages_of(modules_of("tests/unit")[name]) & {"actors", "ray", "vllm"} == set()

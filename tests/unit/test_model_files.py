@@ -1,0 +1,134 @@
+"""What is told from a model's files alone."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from medcritical_ray.errors import UserError
+from medcritical_ray.model_files import ModelSize, check_model, tensor_shapes
+
+SHAPES = {"model.embed_tokens.weight": [10, 4], "model.norm.weight": [4]}
+
+
+def write_weights(file: Path, shapes: dict[str, list[int]]) -> None:
+    """A safetensors file of float32 zeros."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, shape in shapes.items():
+        size = 4
+        for length in shape:
+            size *= length
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + bytes(offset))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "tie_word_embeddings": true}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    write_weights(tmp_path / "model.safetensors", SHAPES)
+    return tmp_path
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        check_model(path)
+    return str(caught.value)
+
+
+def test_the_size_of_a_model_is_that_of_its_files(model: Path):
+    num_bytes = (model / "model.safetensors").stat().st_size
+    assert check_model(model) == ModelSize(num_parameters=44, num_bytes=num_bytes, tied_embeddings=True)
+
+
+def test_untied_embeddings_are_told_by_the_config(model: Path):
+    (model / "config.json").write_text('{"tie_word_embeddings": false}')
+    assert check_model(model).tied_embeddings is False
+
+
+def test_where_the_config_is_silent_a_head_of_its_own_means_untied(model: Path):
+    (model / "config.json").write_text("{}")
+    assert check_model(model).tied_embeddings is True
+    write_weights(model / "model.safetensors", {**SHAPES, "lm_head.weight": [10, 4]})
+    assert check_model(model).tied_embeddings is False
+
+
+def test_shards_are_added_up(model: Path):
+    (model / "model.safetensors").unlink()
+    write_weights(model / "model-00001-of-00002.safetensors", {"a": [3]})
+    write_weights(model / "model-00002-of-00002.safetensors", {"b": [5]})
+    weight_map = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert check_model(model).num_parameters == 8
+
+
+def test_a_missing_shard_is_told(model: Path):
+    weight_map = {"a": "model.safetensors", "b": "other.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert message_of(model) == f"{model}: 1 of 2 weight files are missing, such as other.safetensors"
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}'])
+def test_an_index_that_names_no_files_is_told(model: Path, index: str):
+    (model / "model.safetensors.index.json").write_text(index)
+    assert message_of(model) == f"{model}/model.safetensors.index.json: names no weight files"
+
+
+def test_a_missing_directory_is_told():
+    assert message_of(Path("nowhere")).startswith("nowhere: no such directory")
+
+
+def test_an_adapter_is_no_model(model: Path):
+    (model / "config.json").rename(model / "adapter_config.json")
+    assert "holds a LoRA adapter, not a model" in message_of(model)
+
+
+def test_a_missing_config_is_told(model: Path):
+    (model / "config.json").unlink()
+    assert message_of(model) == f"{model}/config.json: no such file"
+
+
+@pytest.mark.parametrize("text", ["{", "\x00", "[]"])
+def test_a_config_that_is_no_json_object_is_told(model: Path, text: str):
+    (model / "config.json").write_text(text)
+    assert message_of(model).startswith(f"{model}/config.json: ")
+
+
+def test_a_directory_without_weights_is_told(model: Path):
+    (model / "model.safetensors").unlink()
+    assert message_of(model) == f"{model}: no weights: *.safetensors files must lie there"
+
+
+def test_pickles_are_refused(model: Path):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    assert "weights only as pytorch_model.bin: pickles are not loaded, because they can run code" in message_of(model)
+
+
+def test_a_missing_tokenizer_is_told(model: Path):
+    (model / "tokenizer.json").unlink()
+    assert "no tokenizer" in message_of(model)
+
+
+def test_weights_without_tensors_are_told(model: Path):
+    write_weights(model / "model.safetensors", {})
+    assert "hold no weights" in message_of(model)
+
+
+def test_a_download_that_broke_off_is_told(model: Path):
+    file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert message_of(model) == f"{file}: not a complete safetensors file: download it again"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"abc", b"version https://git-lfs.github.com/spec/v1\n", bytes([2, 0, 0, 0, 0, 0, 0, 0]) + b"[]"],
+)
+def test_a_file_that_is_no_safetensors_file_is_told(tmp_path: Path, content: bytes):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="safetensors file"):
+        tensor_shapes(tmp_path / "model.safetensors")

@@ -1,0 +1,67 @@
+from itertools import count
+
+from medcritical_ray.fan_out import OrderedBlocks
+from medcritical_ray.recovery import next_step
+
+
+def test_an_engine_that_serves_is_kept():
+    assert next_step("serving", restarts_left=0) == "keep"
+
+
+def test_a_dead_silent_stale_or_failed_engine_is_replaced_while_replacements_are_left():
+    steps = [next_step(status, restarts_left=1) for status in ("dead", "silent", "stale", "failed")]
+    assert steps == ["restart", "restart", "restart", "restart"]
+
+
+def test_a_dead_engine_ends_the_run_when_no_replacement_is_left():
+    assert next_step("dead", restarts_left=0) == "give_up"
+
+
+def test_an_engine_whose_first_start_failed_is_not_tried_again():
+    assert next_step("never_started", restarts_left=3) == "give_up"
+
+
+def test_results_come_in_the_order_of_the_blocks_whatever_finishes_first():
+    blocks = OrderedBlocks([("a", 1), ("b", 2), ("c", 3)], window=3)
+    first, second, third = blocks.next_block(), blocks.next_block(), blocks.next_block()
+    blocks.finish(third, "C")
+    blocks.finish(second, "B")
+    assert list(blocks.finished_in_order()) == []
+    blocks.finish(first, "A")
+    assert list(blocks.finished_in_order()) == [("a", "A"), ("b", "B"), ("c", "C")]
+
+
+def test_a_lost_block_is_handed_out_before_new_ones_and_given_back_once():
+    blocks = OrderedBlocks([("a", 1), ("b", 2)], window=2)
+    lost = blocks.next_block()
+    blocks.put_back(lost)
+    again, other = blocks.next_block(), blocks.next_block()
+    assert (again.key, other.key) == ("a", "b")
+    blocks.finish(other, "B")
+    blocks.finish(again, "A")
+    assert list(blocks.finished_in_order()) == [("a", "A"), ("b", "B")]
+
+
+def test_no_more_blocks_are_read_than_the_window_holds():
+    numbers = count()
+    blocks = OrderedBlocks(((f"key-{n}", n) for n in numbers), window=2)
+    blocks.next_block()
+    blocks.next_block()
+    assert blocks.next_block() is None
+    assert next(numbers) == 2
+
+
+def test_work_is_done_once_every_block_was_given_back():
+    blocks = OrderedBlocks([("a", 1)], window=2)
+    block = blocks.next_block()
+    assert blocks.next_block() is None
+    assert not blocks.is_done
+    blocks.finish(block, "A")
+    list(blocks.finished_in_order())
+    assert blocks.is_done
+
+
+def test_no_blocks_are_no_work():
+    blocks = OrderedBlocks([], window=1)
+    assert blocks.next_block() is None
+    assert blocks.is_done

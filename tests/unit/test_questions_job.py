@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from jobs import questions
+from jobs.cli import main
+from medcritical_ray.questions import Format
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def test_the_counts_are_printed_as_json(capsys: pytest.CaptureFixture[str]):
+    assert main(["questions", str(DATA / "cmexam_sample.csv"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"rows": 8, "loaded": 7, "quarantined": 1, "reasons": {"no key": 1}}
+
+
+def test_the_table_names_the_counts_and_the_first_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "bad [red].csv"
+    rows = ["题,A 一\\nB 二,A", *["题,A 一\\nB 二,"] * 11]
+    path.write_text("\n".join(["Question,Options,Answer", *rows]), encoding="utf-8")
+    assert main(["questions", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{path}\n")
+    assert "row 11: no key\nand 1 more\n" in printed
+    assert "row 12:" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q.csv", None, "does not exist"),
+        ("q.csv", b"", "has no rows"),
+        ("q.jsonl", b"\n", "has no rows"),
+        ("q.csv", b"Question,Options,Answer\n", "has no rows"),
+        ("q.csv", b"Question,Options,Answer\nWhich?,A x\\nB y,nan\n", "has no usable question among its 1 rows"),
+        ("q.csv", b"\x89PNG\r\n\x1a\n", "is no UTF-8 text"),
+    ],
+)
+def test_a_file_of_no_use_is_one_line_and_exit_code_2(
+    name: str, content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["questions", str(path), "--json"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {path} {message}")
+    assert printed.err.count("\n") == 1
+
+
+def test_the_formats_offered_are_those_that_can_be_read():
+    assert get_args(Format) == questions.FORMATS

@@ -1,0 +1,187 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medcritical_ray.errors import UserError
+from medcritical_ray.files import write_json
+from medcritical_ray.run_directory import RunDirectory
+
+CONFIG: dict[str, Any] = {
+    "run": {"seed": 0, "directory": "runs"},
+    "dpo": {"beta": 0.1, "num_epochs": 1, "learning_rate": 5e-6},
+    "engines": {"num_engines": 2, "request_timeout_s": 60.0, "dtype": "bfloat16"},
+}
+PHASES = ["generate", "correct", "pair", "train", "publish", "evaluate"]
+
+
+def changed(part: str, **values: Any) -> dict[str, Any]:
+    return CONFIG | {part: CONFIG[part] | values}
+
+
+def create(path: Path, config: dict[str, Any] = CONFIG) -> RunDirectory:
+    return RunDirectory.create(
+        path,
+        config=config,
+        seeds={"run": 0},
+        fingerprints={"train": "aa", "test": "bb"},
+        resume_command="medcritical self-play --config demo.toml --resume",
+    )
+
+
+def resume(path: Path, config: dict[str, Any] = CONFIG, fingerprints: dict[str, str] | None = None) -> RunDirectory:
+    fingerprints = fingerprints or {"train": "aa", "test": "bb"}
+    return RunDirectory.resume(path, config=config, seeds={"run": 0}, fingerprints=fingerprints)
+
+
+def test_a_new_run_records_its_config_code_packages_seeds_and_data(tmp_path: Path):
+    with create(tmp_path / "demo"):
+        record = json.loads((tmp_path / "demo" / "run.json").read_text())
+    assert record["config"] == CONFIG
+    assert record["seeds"] == {"run": 0}
+    assert record["fingerprints"] == {"train": "aa", "test": "bb"}
+    assert record["code_version"]
+    assert record["packages"]["pyarrow"]
+
+
+def test_an_existing_run_is_not_started_again_and_the_message_says_how_to_resume(tmp_path: Path):
+    create(tmp_path / "demo").close()
+    before = (tmp_path / "demo" / "run.json").read_bytes()
+    with pytest.raises(UserError, match=r"`medcritical self-play --config demo\.toml --resume`"):
+        create(tmp_path / "demo")
+    assert (tmp_path / "demo" / "run.json").read_bytes() == before
+
+
+def test_a_directory_of_something_else_is_not_made_a_run(tmp_path: Path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match="exists and is no run"):
+        create(tmp_path)
+
+
+def test_a_run_that_died_before_its_record_is_started_anew(tmp_path: Path):
+    (tmp_path / ".lock").touch()
+    with create(tmp_path) as run:
+        assert run.record().config == CONFIG
+
+
+def test_nothing_is_not_resumed_and_nothing_is_made(tmp_path: Path):
+    with pytest.raises(UserError, match="demo: nothing to resume"):
+        resume(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_damaged_record_is_named(tmp_path: Path):
+    create(tmp_path).close()
+    (tmp_path / "run.json").write_text('{"config": {}}')
+    with pytest.raises(UserError, match=r"run\.json is not the record of a run"):
+        resume(tmp_path)
+
+
+def test_another_config_is_not_resumed_and_the_first_three_differences_are_named(tmp_path: Path):
+    create(tmp_path).close()
+    other = changed("dpo", beta=0.2, num_epochs=2, learning_rate=1e-6) | {"sft": {"num_epochs": 1}}
+    expected = (
+        "the run was started with other config: dpo.beta is 0.2, was 0.1, dpo.learning_rate is 1e-6, was 5e-6, "
+        "dpo.num_epochs is 2, was 1 and 1 more; restore them or choose another run.name"
+    )
+    with pytest.raises(UserError) as caught:
+        resume(tmp_path, other)
+    assert str(caught.value) == expected
+
+
+def test_other_data_are_not_resumed(tmp_path: Path):
+    create(tmp_path).close()
+    with pytest.raises(UserError, match='with other data: test is "cc", was "bb"'):
+        resume(tmp_path, fingerprints={"train": "aa", "test": "cc"})
+
+
+def test_time_limits_and_numbers_of_engines_may_change_and_are_noted(tmp_path: Path):
+    create(tmp_path).close()
+    with resume(tmp_path, changed("engines", num_engines=1, request_timeout_s=600.0)) as run:
+        changes = next(event for event in run.events() if event["event"] == "run resumed")["changes"]
+    assert changes == ["engines.num_engines: 2 -> 1", "engines.request_timeout_s: 60.0 -> 600.0"]
+
+
+def test_what_decides_an_engines_text_may_not_change(tmp_path: Path):
+    create(tmp_path).close()
+    with pytest.raises(UserError, match=r"engines\.dtype is"):
+        resume(tmp_path, changed("engines", dtype="float32"))
+
+
+def test_phases_are_remembered_with_their_results(tmp_path: Path):
+    with create(tmp_path) as run:
+        assert run.first_unfinished(1, PHASES) == "generate"
+        run.mark_done(1, "generate", {"num_attempts": 800})
+        run.mark_done(1, "correct", {})
+    with resume(tmp_path) as run:
+        assert run.done(1, "generate")
+        assert run.result(1, "generate") == {"num_attempts": 800}
+        assert run.first_unfinished(1, PHASES) == "pair"
+        assert run.first_unfinished(2, PHASES) == "generate"
+
+
+def test_all_phases_done_leave_none_unfinished(tmp_path: Path):
+    with create(tmp_path) as run:
+        for phase in PHASES:
+            run.mark_done(0, phase, {})
+        assert run.first_unfinished(0, PHASES) is None
+
+
+def test_an_iteration_is_finished_once_its_metrics_are_written(tmp_path: Path):
+    with create(tmp_path) as run:
+        assert not run.is_finished(1)
+        run.finish_iteration(1, {"accuracy": 0.5, "loss": float("nan")})
+        assert run.is_finished(1)
+        assert run.metrics(1) == {"accuracy": 0.5, "loss": None}
+    assert (tmp_path / "iterations" / "001" / "DONE").exists()
+
+
+def test_events_are_read_in_order_with_time_and_fields(tmp_path: Path):
+    with create(tmp_path) as run:
+        run.append_event("engine replaced", engine=2)
+        events = list(run.events())
+    assert [event["event"] for event in events] == ["run created", "engine replaced"]
+    assert events[1]["engine"] == 2
+    assert events[0]["time"] <= events[1]["time"]
+
+
+def test_a_torn_last_event_is_skipped_and_does_not_spoil_the_next(tmp_path: Path):
+    with create(tmp_path) as run:
+        with (tmp_path / "events.jsonl").open("a") as file:
+            file.write('{"time": "2026-01-')
+        assert [event["event"] for event in run.events()] == ["run created"]
+        run.append_event("phase done")
+        assert [event["event"] for event in run.events()] == ["run created", "phase done"]
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path):
+    with create(tmp_path), pytest.raises(UserError, match=f"is being worked on by process {os.getpid()} on "):
+        resume(tmp_path)
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path):
+    create(tmp_path).close()
+    holding = "import sys, time, pathlib; from medcritical_ray.run_directory import RunLock; "
+    holding += "lock = RunLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", holding, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"process {holder.pid} on "):
+            resume(tmp_path)
+        holder.send_signal(signal.SIGKILL)
+    resume(tmp_path).close()
+
+
+def test_json_is_whole_or_not_written(tmp_path: Path):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Unable to serialize"):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
