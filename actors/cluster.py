@@ -2,15 +2,19 @@
 
 import logging
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from medcritical_ray.config import ClusterConfig
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import UserError, WaitTimeout
 from medcritical_ray.plan import ClusterResources
 
 _ENVIRONMENT = {
@@ -18,45 +22,86 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # else the dashboard's Train page stays empty
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+_HOST_AND_PORT = re.compile(r"(?:ray://)?\[?(?P<host>[^/\]]+)\]?:(?P<port>\d+)")
+_RETRY_S = 0.5
 
 
 @contextmanager
 def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterResources]:
     """Connects to the configured cluster, or to that of the job this process is, or starts one; leaves it at the end.
 
-    Yields what the cluster has, with the disk at the run's directory. Raises UserError if it cannot be reached.
+    A Ray that this process has initialised already is used as it is, and left running. Yields what the cluster has,
+    with the disk at the run's directory. Raises WaitTimeout if nothing answers in time, UserError if Ray cannot be
+    reached there.
     """
+    if ray.is_initialized():
+        yield _resources(run_directory)
+        return
     os.environ.update(_ENVIRONMENT)
     address = config.address or os.environ.get("RAY_ADDRESS")
-    _init(address, config)
+    if address:
+        _join(address, config.connect_timeout_s)
+    else:
+        _start(config)
     try:
         yield _resources(run_directory)
     finally:
         ray.shutdown()
 
 
-def _init(address: str | None, config: ClusterConfig) -> None:
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        memory = config.object_store_mib * 2**20
-        ray.init(
-            address="local", num_cpus=config.num_cpus, object_store_memory=memory, include_dashboard=False, **quiet
-        )
-        return
+def _start(config: ClusterConfig) -> None:
+    memory = config.object_store_mib * 2**20
+    ray.init(address="local", num_cpus=config.num_cpus, object_store_memory=memory, include_dashboard=False, **_QUIET)
+
+
+def _join(address: str, timeout_s: float) -> None:
+    _await_answer(address, timeout_s)
     try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError) as error:
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): {error}") from None
+
+
+def _await_answer(address: str, timeout_s: float) -> None:
+    """Waits until somebody listens at the address, since Ray itself tries for many minutes and cannot be told not to.
+
+    An address without host and port, such as "auto", is Ray's to resolve.
+    """
+    match = _HOST_AND_PORT.fullmatch(address)
+    deadline = time.monotonic() + timeout_s
+    while match:
+        try:
+            socket.create_connection((match["host"], int(match["port"])), timeout=timeout_s).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() + _RETRY_S > deadline:
+                raise WaitTimeout(
+                    f"no Ray cluster answers at {address} after {timeout_s:g} s ({error}): check cluster.address and "
+                    "RAY_ADDRESS, or raise cluster.connect_timeout_s"
+                ) from None
+        time.sleep(_RETRY_S)
 
 
 def _resources(run_directory: Path) -> ClusterResources:
     totals = ray.cluster_resources()
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"]]
     existing = next(path for path in (run_directory, *run_directory.resolve().parents) if path.exists())
     return ClusterResources(
         num_cpus=totals.get("CPU", 0.0),
         num_gpus=totals.get("GPU", 0.0),
         memory_gib=totals.get("memory", 0.0) / 2**30,
         disk_gib=shutil.disk_usage(existing).free / 2**30,
-        object_store_gib=min(node.get("object_store_memory", 0.0) for node in nodes) / 2**30,
+        object_store_gib=min(node["Resources"].get("object_store_memory", 0.0) for node in nodes) / 2**30,
+        gpu_memory_gib=_gpu_memory_gib(nodes) if totals.get("GPU") else None,
     )
+
+
+def _gpu_memory_gib(nodes: list[dict[str, Any]]) -> float | None:
+    """The memory of the smallest GPU where this machine is the whole cluster: Ray does not tell that of others."""
+    if [node["NodeID"] for node in nodes] != [ray.get_runtime_context().get_node_id()]:
+        return None
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    return min(sizes) / 2**30 if sizes else None

@@ -2,10 +2,11 @@
 
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Self, TypeVar
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 from actors.seat import Seat
 from medcritical_ray.config import EnginesConfig, SamplingConfig
@@ -139,7 +140,7 @@ class EnginePool:
         except UserError as error:
             raise getattr(error, "cause", error) from None
         except (RayError, StaleVersion) as error:
-            self._recover(seat, seat.status_after(error), _first_line(error), work)
+            self._recover(seat, seat.status_after(error), _cause(error), work)
 
     def _out_of_time(self, seat: Seat, work: Work) -> None:
         if not seat.is_serving:
@@ -185,8 +186,9 @@ def _no_work() -> Work:
     return OrderedBlocks([], window=1)
 
 
-def _first_line(error: Exception) -> str:
-    """What happened, in one line: the error that the engine raised, or what Ray says of its process."""
+def _cause(error: Exception) -> str:
+    """What happened, in one line: the error that the engine raised, or what Ray says last of its process."""
+    if isinstance(error, RayActorError):
+        return shorten(str(error).strip().splitlines()[-1], width=200)
     cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+    return shorten(f"{type(cause).__name__}: {cause}", width=400)

@@ -9,11 +9,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import Future, wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
+import pyarrow.dataset
 import ray.data
 import ray.train
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -118,22 +120,20 @@ def _shards(rows_dir: Path, num_workers: int) -> dict[str, Any]:
     """One Ray Dataset per worker, named by its rank: contiguous rows, equally many give or take one, none left over.
 
     Ray Train's own split would drop the rows that do not divide evenly, and deal blocks to whichever worker asks first.
-    The rows are read before the workers start, since both need CPUs.
+    One shard at a time passes through this process: tasks that read them would take longer to start than to read, and
+    need CPUs that the workers hold.
     """
     num_rows = count_rows(rows_dir)
     if num_rows < num_workers:
         raise UserError(
             f"{rows_dir} holds {num_rows} training examples, which is too few for trainers.num_workers = {num_workers}"
         )
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = True
-    with ray.data.DataContext.current(context):
-        rows = ray.data.read_parquet([str(path) for path in part_paths(rows_dir)]).materialize()
-        bounds = [num_rows * rank // num_workers for rank in range(1, num_workers)]
-        shards = rows.split_at_indices(bounds) if bounds else [rows]
-    return {str(rank): shard for rank, shard in enumerate(shards)}
+    rows = pyarrow.dataset.dataset([str(path) for path in part_paths(rows_dir)])
+    bounds = [num_rows * rank // num_workers for rank in range(num_workers + 1)]
+    return {
+        str(rank): ray.data.from_arrow(rows.take(list(range(bounds[rank], bounds[rank + 1]))))
+        for rank in range(num_workers)
+    }
 
 
 def _scaling(trainers: TrainersConfig) -> ScalingConfig:
@@ -146,20 +146,24 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
 
 
 class _StepsFile:
-    """The steps that rank 0 has written so far, shown once each as they come."""
+    """The steps that rank 0 writes, a JSON object per line, shown as they come; from the start if training restarts."""
 
     def __init__(self, path: Path, on_step: OnStep | None) -> None:
         self._path = path
         self._on_step = on_step
-        self._num_shown = 0
+        self._num_bytes_shown = 0
 
     def show_new(self) -> None:
         if self._on_step is None or not self._path.is_file():
             return
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        for line in lines[self._num_shown :]:
+        if self._path.stat().st_size < self._num_bytes_shown:
+            self._num_bytes_shown = 0
+        with self._path.open("rb") as file:
+            file.seek(self._num_bytes_shown)
+            complete_lines = file.read().rpartition(b"\n")[0]
+        for line in complete_lines.splitlines():
             self._on_step(json.loads(line))
-        self._num_shown = len(lines)
+        self._num_bytes_shown += len(complete_lines) + bool(complete_lines)
 
 
 def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _StepsFile) -> ray.train.Result:
@@ -167,11 +171,12 @@ def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _
 
     Workers end themselves at the deadline. If they do not, what is left of the fit ends with the job that started it.
     """
-    outcome = ThreadPool(1).apply_async(trainer.fit)
-    while not outcome.ready() and time.time() < assignment.deadline + _GRACE_S:
-        outcome.wait(_POLL_S)
+    outcome: Future[ray.train.Result] = Future()
+    Thread(target=_run, args=(trainer, outcome), daemon=True).start()
+    while not outcome.done() and time.time() < assignment.deadline + _GRACE_S:
+        wait([outcome], timeout=_POLL_S)
         steps.show_new()
-    if not outcome.ready():
+    if not outcome.done():
         workers = trainer.scaling_config
         raise WaitTimeout(
             f"{name}: {workers.num_workers} training workers of {workers.resources_per_worker} each did not finish in "
@@ -179,9 +184,16 @@ def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _
         )
     steps.show_new()
     try:
-        return outcome.get()
+        return outcome.result()
     except TrainingFailedError as error:
         raise RunFailed(f"{name}: {_first_cause(error)}") from error
+
+
+def _run(trainer: TorchTrainer, outcome: "Future[ray.train.Result]") -> None:
+    try:
+        outcome.set_result(trainer.fit())
+    except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
+        outcome.set_exception(error)
 
 
 def _first_cause(error: TrainingFailedError) -> str:

@@ -5,13 +5,13 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import run_job
 
 if TYPE_CHECKING:
+    from actors.pool import EnginePool
     from medcritical_ray.config import EnginesConfig
 
 SUMMARY = "time a weight update of a running engine against its restart"
@@ -50,32 +50,26 @@ def _measure(policy: Path, engines: "EnginesConfig", repeats: int) -> dict[str, 
 
     An update reads the weights from disk and sends them through the object store, as after any training.
     """
-    from actors.pool import EnginePool
-
-    def start(number: int) -> EnginePool:
-        pool = EnginePool(engines, 0, policy, name=f"bench-{number}")
-        pool.wait_until_serving()
-        return pool
-
-    def restart(number: int) -> EnginePool:
-        pool.close()
-        return start(number)
-
     updates, restarts = [], []
-    pool = start(0)
+    pool = _started(policy, engines, name="bench-0")
     for number in range(1, repeats + 1):
-        update_s, _ = _timed(lambda: pool.broadcast(pool.version + 1, policy))
-        restart_s, pool = _timed(lambda number=number: restart(number))
-        updates.append(update_s)
-        restarts.append(restart_s)
+        before = time.perf_counter()
+        pool.broadcast(number, policy)
+        between = time.perf_counter()
+        pool.close()
+        pool = _started(policy, engines, name=f"bench-{number}")
+        updates.append(between - before)
+        restarts.append(time.perf_counter() - between)
     pool.close()
     return {"update_s": _median_and_all(updates), "restart_s": _median_and_all(restarts)}
 
 
-def _timed(action: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = action()
-    return time.perf_counter() - start, result
+def _started(policy: Path, engines: "EnginesConfig", *, name: str) -> "EnginePool":
+    from actors.pool import EnginePool
+
+    pool = EnginePool(engines, 0, policy, name=name)
+    pool.wait_until_serving()
+    return pool
 
 
 def _median_and_all(seconds: list[float]) -> dict[str, Any]:

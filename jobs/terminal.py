@@ -4,8 +4,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from medcritical_ray.statistics import Proportion
 
 
 class TerminalProgress:
@@ -17,13 +20,15 @@ class TerminalProgress:
         self._task: TaskID | None = None
 
     def start_phase(self, iteration: int, phase: str) -> None:
-        self._task = self._bars.add_task(f"{stage_name(iteration)}: {phase_name(phase)}", total=None)
+        self._task = self._bars.add_task(self._title(iteration, phase), total=None)
 
     def finish_phase(self, iteration: int, phase: str, seconds: float, result: dict[str, Any]) -> None:
         if self._task is not None:
             self._bars.remove_task(self._task)
         self._bars.console.print(
-            f"[green]done[/] {stage_name(iteration)}: {phase_name(phase):14} {seconds:6.1f} s  {_news(result)}", highlight=False
+            f"[green]done[/] {self._title(iteration, phase)} {seconds:6.1f} s  {_news(result)}",
+            highlight=False,
+            soft_wrap=True,
         )
 
     def advance(self, label: str, done: int, total: int) -> None:
@@ -38,6 +43,20 @@ class TerminalProgress:
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def _title(self, iteration: int, phase: str) -> str:
+        return f"{stage_name(iteration)}: {phase_name(phase):14}"
+
+
+class EvaluationProgress(TerminalProgress):
+    """The same for an evaluation, whose phases are the policies and whose bars are the kinds of texts written."""
+
+    def advance(self, label: str, done: int, total: int) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, description=label, completed=done, total=total)
+
+    def _title(self, iteration: int, phase: str) -> str:
+        return escape(phase)
 
 
 def stage_name(iteration: int) -> str:
@@ -58,9 +77,58 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     )
 
 
+def print_evaluation(console: Console, result: dict[str, Any]) -> None:
+    """The figures of an evaluation, one column per policy, and how the two compare."""
+    names = [name for name in ("policy", "against") if name in result]
+    rows = [_evaluation_rows(result[name]) for name in names]
+    table = Table("", *names)
+    for figure in dict.fromkeys(figure for row in rows for figure in row):
+        table.add_row(figure, *(row.get(figure, "-") for row in rows))
+    read = result["questions"]
+    reasons = ", ".join(f"{reason}: {num:,}" for reason, num in read["reasons"].items())
+    lines = [f"{name}: {result[name]['directory']}" for name in names]
+    lines.append(f"questions: {read['file']}, {read['loaded']:,} of {read['rows']:,} rows{reasons and f' ({reasons})'}")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
+    paired = result["comparison"]
+    if paired:
+        console.print(
+            f"policy over against: {100 * paired['gain']:+.1f} points on {paired['num_questions']:,} questions; "
+            f"{paired['only_policy']:,} only right for policy, {paired['only_against']:,} only for against "
+            f"(McNemar p = {paired['p_value']:.2g})",
+            soft_wrap=True,
+        )
+
+
+def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
+    names = {
+        "accuracy": "accuracy",
+        "exact_set": "exact set (AB, …)",
+        "parse_rate": "parsed",
+        "finish_rate": "finished",
+        "agreement_rate": "text agrees",
+        "wrong_to_right": "wrong to right",
+        "right_to_wrong": "right to wrong",
+    }
+    rows = {
+        shown: str(Proportion(figures[name]["k"], figures[name]["n"]))
+        for name, shown in names.items()
+        if figures.get(name)
+    }
+    rows["mean tokens"] = f"{figures['mean_tokens']:.1f}"
+    if "wrong_to_right_by_guessing" in figures:
+        rows["wrong to right, guessing"] = _percent(figures["wrong_to_right_by_guessing"])
+    if "pass_at" in figures:
+        rows |= {f"pass@{k}": _percent(chance) for k, chance in figures["pass_at"].items()}
+        rows["entropy, bits"] = f"{figures['answer_entropy_bits']:.2f}"
+    return rows
+
+
 def _accuracy_table(summary: dict[str, Any]) -> Table:
     title = f"Accuracy on {summary['num_test']} test questions"
-    table = Table("policy", "accuracy", "95 % interval", "parsed", "pass@K", "repaired", "by guessing", "broken", title=title)
+    table = Table(
+        "policy", "accuracy", "95 % interval", "parsed", "pass@K", "repaired", "by guessing", "broken", title=title
+    )
     test = summary["test"]
     rows = [("base", test["base"]), ("SFT", test["sft"])]
     rows += [(f"iteration {number}", figures) for number, figures in enumerate(test["iterations"], 1)]
@@ -81,7 +149,9 @@ def _accuracy_cells(figures: dict[str, Any]) -> list[str]:
 
 
 def _pairs_table(summary: dict[str, Any]) -> Table:
-    table = Table("pairs", *(f"iteration {n}" for n in range(1, len(summary["pairs"]) + 1)), title="Pairs made and dropped")
+    table = Table(
+        "pairs", *(f"iteration {n}" for n in range(1, len(summary["pairs"]) + 1)), title="Pairs made and dropped"
+    )
     for outcome in ("made", "dropped"):
         for reason in sorted({reason for pairs in summary["pairs"] for reason in pairs[outcome]}):
             table.add_row(f"{outcome}: {reason}", *(str(pairs[outcome].get(reason, 0)) for pairs in summary["pairs"]))
@@ -107,5 +177,9 @@ def _news(result: dict[str, Any]) -> str:
     """The figures of a phase that a person waits for."""
     if "test" in result:
         return f"test accuracy {_percent(result['test']['accuracy']['value'])}"
-    shown = {key: value for key, value in result.items() if key not in ("seconds", "dropped") and isinstance(value, int | dict)}
+    shown = {
+        key: value
+        for key, value in result.items()
+        if key not in ("seconds", "dropped") and isinstance(value, int | dict)
+    }
     return ", ".join(f"{phase_name(key)} {value}" for key, value in shown.items())[:110]

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.evaluation import GREEDY_ATTEMPT, AnswerMeter, Evaluation, Evaluator
-from medcritical_ray.game import Game
+from medcritical_ray.game import Game, Session
 from medcritical_ray.play import play
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
+from medcritical_ray.seeds import uniform
 from medcritical_ray.tables import iter_parts, part_path, read_part
 
 
@@ -21,10 +22,10 @@ def assess(game: Game, iteration: int, version: int, policy_dir: Path, directory
     }
 
 
-def assess_on(game: Game, iteration: int, version: int, questions: QuestionSet, directory: Path) -> Evaluation:
+def assess_on(session: Session, iteration: int, version: int, questions: QuestionSet, directory: Path) -> Evaluation:
     """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector."""
-    num_samples = game.config.evaluate.num_passes
-    sampling = game.config.generate.sampling
+    num_samples = session.config.evaluate.num_passes
+    sampling = session.config.generate.sampling
     greedy = sampling.model_copy(update={"temperature": 0.0})
 
     def answers(block: int) -> list[Turn]:
@@ -32,14 +33,19 @@ def assess_on(game: Game, iteration: int, version: int, questions: QuestionSet, 
 
     def corrections(block: int) -> list[Turn]:
         attempts = read_part(part_path(directory / "answers", block), Trajectory)
-        return correction_turns(questions.block(block), attempts, num_corrections=1, checked_share=1.0)
+        share = session.config.evaluate.corrected_share
+        shown = [attempt for attempt in attempts if uniform("corrected", attempt.question_id) < share]
+        return correction_turns(questions.block(block), shown, num_corrections=1, checked_share=1.0)
 
     def samples(block: int) -> list[Turn]:
         turns = attempt_turns(questions.block(block), iteration=iteration, num_attempts=num_samples + 1)
         return [turn for turn in turns if turn.attempt_number != GREEDY_ATTEMPT]
 
-    for name, how, turns in (("answers", greedy, answers), ("corrections", greedy, corrections), ("samples", sampling, samples)):
-        play(game, directory / name, "generator", how, version, questions.num_blocks, turns)
+    plays = [("answers", greedy, answers), ("corrections", greedy, corrections)]
+    if num_samples:
+        plays.append(("samples", sampling, samples))
+    for name, how, turns in plays:
+        play(session, directory / name, "generator", how, version, questions.num_blocks, turns)
     return read_evaluation(questions, directory, num_samples=num_samples)
 
 

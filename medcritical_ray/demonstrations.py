@@ -1,9 +1,10 @@
-"""Stage 1's training examples: the teacher's verified templates, and its corrections of synthetic and of real mistakes."""
+"""Stage 1's training examples: the teacher's verified templates, and its corrections of synthetic and real mistakes."""
 
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from medcritical_ray.grading import grade_attempt
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import Demonstration, Question, Task, Trajectory
 from medcritical_ray.teachers import Teacher, verified_correction, verified_template
@@ -29,7 +30,11 @@ def synthetic_corrections(
         rng = random.Random(f"synthetic {seed} {question.id}")
         for _ in range(per_question):
             mistake = teacher.mistake(question.unkeyed(), rng)
-            if mistake is not None:
+            if mistake is None:
+                drops["teacher has no mistake"] += 1
+            elif grade_attempt(question, mistake, finished=True).correct:
+                drops["mistake reaches the key"] += 1
+            else:
                 yield from _corrections(teacher, question, mistake, ("repair", "check"), drops)
         template = verified_template(teacher, question, Counter())
         if template and per_question:
@@ -45,7 +50,7 @@ def own_corrections(
     max_per_question: int,
     drops: Counter[str],
 ) -> Iterator[Demonstration]:
-    """How to correct the student's own attempts: distinct wrong ones, and right ones in the given proportion.
+    """How to correct the student's own attempts: distinct wrong ones, and right ones in proportion to those corrected.
 
     A student trained on somebody else's mistakes cannot repair its own (SCoRe, arXiv 2409.12917); one that never saw a
     right attempt kept learns to break them.
@@ -53,17 +58,20 @@ def own_corrections(
     by_id = {question.id: question for question in questions}
     num_mistakes: Counter[str] = Counter()
     num_keeps = 0
-    for attempt in _distinct(attempts):
+    for attempt in _distinct(attempts, drops):
         question = by_id[attempt.question_id]
-        if not attempt.correct:
-            num_mistakes[question.id] += 1
-            if num_mistakes[question.id] > max_per_question:
-                drops["over the limit per question"] += 1
-                continue
-            yield from _corrections(teacher, question, attempt.trace, ("repair", "check"), drops)
-        elif num_keeps < keeps_per_mistake * num_mistakes.total():
-            num_keeps += 1
-            yield from _corrections(teacher, question, attempt.trace, ("check",), drops)
+        if not attempt.correct and num_mistakes[question.id] >= max_per_question:
+            drops["mistake over the limit per question"] += 1
+        elif not attempt.correct:
+            corrections = list(_corrections(teacher, question, attempt.trace, ("repair", "check"), drops))
+            num_mistakes[question.id] += bool(corrections)
+            yield from corrections
+        elif num_keeps >= keeps_per_mistake * num_mistakes.total():
+            drops["right attempt over keeps_per_mistake"] += 1
+        else:
+            keeps = list(_corrections(teacher, question, attempt.trace, ("check",), drops))
+            num_keeps += len(keeps)
+            yield from keeps
 
 
 def _corrections(
@@ -80,10 +88,15 @@ def _corrections(
         yield Demonstration(question_id=question.id, task=task, prompt=prompt, response=correction)
 
 
-def _distinct(attempts: Iterable[Trajectory]) -> Iterator[Trajectory]:
+def _distinct(attempts: Iterable[Trajectory], drops: Counter[str]) -> Iterator[Trajectory]:
     """Attempts with an answer, each trace of a question once."""
     seen: set[tuple[str, str]] = set()
     for attempt in attempts:
-        if attempt.answer and (attempt.question_id, attempt.trace) not in seen:
-            seen.add((attempt.question_id, attempt.trace))
+        key = (attempt.question_id, attempt.trace)
+        if not attempt.answer:
+            drops["attempt unfinished or unreadable"] += 1
+        elif key in seen:
+            drops["attempt made before"] += 1
+        else:
+            seen.add(key)
             yield attempt

@@ -70,6 +70,8 @@ class Engine:
         Raises StaleVersion if `version` is not the one served, UserError if a prompt leaves no room for max_tokens.
         """
         samples = self.sample(requests, sampling, version)
+        if not samples:
+            return []
         texts = self._tokenizer.batch_decode([list(sample.token_ids) for sample in samples], skip_special_tokens=True)
         return [
             Completion(text=text, finished=sample.finished, num_tokens=len(sample.token_ids))
@@ -80,6 +82,8 @@ class Engine:
         """As `generate`, but the tokens."""
         if version != self._version:
             raise StaleVersion(f"the engine serves policy version {self._version}, not {version}")
+        if not requests:
+            return []
         prompts = prompt_token_ids(self._tokenizer, [r.prompt for r in requests], [r.prefix for r in requests])
         _check_lengths(prompts, sampling.max_tokens, self._config.max_model_len)
         return self._decode(prompts, [self._sampling_params(sampling, request.seed) for request in requests])

@@ -54,14 +54,20 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Game:
-    """One run in progress. `right_line_by_line` judges a trace where the truth is known; it only ever measures."""
+class Session:
+    """What having policies write takes: the config, a team, and somebody to tell."""
 
     config: Config
-    run: RunDirectory
     team: Team
-    teacher: Teacher
     progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game(Session):
+    """One run in progress. `right_line_by_line` judges a trace where the truth is known; it only ever measures."""
+
+    run: RunDirectory
+    teacher: Teacher
     student: Path
     train: QuestionSet
     dev: QuestionSet

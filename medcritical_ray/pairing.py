@@ -1,9 +1,10 @@
 """How preference pairs are made: from one question's graded attempts and corrections, with every drop counted."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rapidfuzz.distance import Levenshtein
 from scipy.stats import binom
 
 from medcritical_ray.config import PairsConfig
@@ -13,28 +14,31 @@ from medcritical_ray.records import PairSource, PreferencePair, Question, Task, 
 
 @dataclass(slots=True)
 class PairingCounts:
-    """What became of the candidates: pairs by source, drops by reason, and what luck would have made.
+    """What became of the candidates: pairs by source, drops by "source: reason", and what luck would have made.
 
-    `num_by_guessing` is the expected number of `correction` pairs if every correction were a blind guess among the
-    options that the attempt did not choose.
+    `num_agreed` wrong attempts have repairs that agree on the key, before any other bound; `num_by_guessing` would be
+    expected to if every repair were a blind guess among the options that the attempt did not choose.
     """
 
-    pairs: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[PairSource] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
+    num_agreed: int = 0
     num_by_guessing: float = 0.0
+
+    def drop(self, source: PairSource, reason: str, num: int = 1) -> None:
+        self.drops[f"{source}: {reason}"] += num
 
 
 def make_pairs(
     question: Question, trajectories: Sequence[Trajectory], config: PairsConfig, counts: PairingCounts
 ) -> list[PreferencePair]:
     """All pairs of one question from one iteration's trajectories, at most `max_pairs_per_question` of each source."""
-    maker = _PairMaker(question, trajectories, config, counts)
     kept: list[PreferencePair] = []
-    for source, make in maker.sources().items():
+    for source, make in _PairMaker(question, trajectories, config, counts).sources().items():
         if config.shares.get(source, 0.0) > 0:
             pairs = list(make())
-            counts.drops[f"{source}: over the limit per question"] += max(0, len(pairs) - config.max_pairs_per_question)
             kept += pairs[: config.max_pairs_per_question]
+            counts.drop(source, "over the limit per question", len(pairs[config.max_pairs_per_question :]))
     counts.pairs.update(pair.source for pair in kept)
     return kept
 
@@ -52,7 +56,7 @@ class _PairMaker:
             if trajectory.task != "solve":
                 self.corrections[trajectory.task, trajectory.attempt].append(trajectory)
 
-    def sources(self):
+    def sources(self) -> dict[PairSource, Callable[[], Iterator[PreferencePair]]]:
         return {
             "correction": self.correction_pairs,
             "own": self.own_pairs,
@@ -60,54 +64,58 @@ class _PairMaker:
             "keep": self.keep_pairs,
         }
 
-    def correction_pairs(self) -> Iterable[PreferencePair]:
+    def correction_pairs(self) -> Iterator[PreferencePair]:
         """A repair that reaches the key, preferred to the attempt that it repairs."""
         for attempt in self._wrong_attempts("correction"):
             repairs = self.corrections["repair", attempt.attempt]
             self.counts.num_by_guessing += self._chance_of_guessing(len(repairs))
             repaired = self._agreed_repairs(repairs, "correction")
             if repaired:
-                chosen = _most_common(repaired)
+                self.counts.num_agreed += 1
                 reason = f"{len(repaired)} of {len(repairs)} repairs reach the key"
-                yield from self._pair("correction", self._solve(), chosen.trace, attempt.trace, chosen, attempt, reason)
+                yield from self._pair("correction", self._solve(), _most_common(repaired), attempt, reason)
 
-    def own_pairs(self) -> Iterable[PreferencePair]:
+    def own_pairs(self) -> Iterator[PreferencePair]:
         """A right attempt, preferred to a wrong one."""
         right = [t for t in self.attempts if t.correct and self._answer_is_sound(t)]
         for attempt in self._wrong_attempts("own"):
             if right:
-                chosen = _most_common(right)
                 reason = f"{len(right)} of {len(self.attempts)} attempts reach the key"
-                yield from self._pair("own", self._solve(), chosen.trace, attempt.trace, chosen, attempt, reason)
+                yield from self._pair("own", self._solve(), _most_common(right), attempt, reason)
             else:
-                self.counts.drops["own: no right attempt"] += 1
+                self.counts.drop("own", "no right attempt")
 
-    def repair_pairs(self) -> Iterable[PreferencePair]:
+    def repair_pairs(self) -> Iterator[PreferencePair]:
         """For the corrector: a repair that reaches the key, preferred to one of the same attempt that does not."""
         for attempt in self._wrong_attempts("repair"):
             repairs = self.corrections["repair", attempt.attempt]
-            failed = [t for t in repairs if t.answer and not t.correct]
             repaired = self._agreed_repairs(repairs, "repair")
+            failed = [t for t in repairs if t.answer and not t.correct]
             if repaired and failed:
-                chosen, rejected = _most_common(repaired), failed[0]
-                prompt = correction_prompt(self.question.unkeyed(), attempt.trace, "repair")
-                yield from self._pair("repair", prompt, chosen.output, rejected.output, chosen, rejected, "repaired")
+                reason = f"{len(repaired)} of {len(repairs)} repairs reach the key"
+                yield from self._pair(
+                    "repair", self._correct(attempt, "repair"), _most_common(repaired), failed[0], reason
+                )
+            elif repaired:
+                self.counts.drop("repair", "no repair fails")
 
-    def keep_pairs(self) -> Iterable[PreferencePair]:
+    def keep_pairs(self) -> Iterator[PreferencePair]:
         """For the corrector: a check that kept a right attempt, preferred to one that broke it."""
         for attempt in self.attempts:
-            checks = self.corrections["check", attempt.attempt]
-            kept = [t for t in checks if attempt.correct and t.correct and t.first_wrong_step is None]
-            broken = [t for t in checks if attempt.correct and t.answer and not t.correct]
+            checks = self.corrections["check", attempt.attempt] if attempt.correct else []
+            kept = [t for t in checks if t.correct and t.first_wrong_step is None and self._answer_is_sound(t)]
+            broken = [t for t in checks if t.answer and not t.correct]
             if kept and broken:
-                prompt = correction_prompt(self.question.unkeyed(), attempt.trace, "check")
-                yield from self._pair("keep", prompt, kept[0].output, broken[0].output, kept[0], broken[0], "kept")
+                reason = f"{len(kept)} of {len(checks)} checks keep the attempt"
+                yield from self._pair("keep", self._correct(attempt, "check"), kept[0], broken[0], reason)
+            elif checks:
+                self.counts.drop("keep", "no check breaks the attempt" if kept else "no check keeps the attempt")
 
-    def _wrong_attempts(self, source: PairSource) -> Iterable[Trajectory]:
+    def _wrong_attempts(self, source: PairSource) -> Iterator[Trajectory]:
         """Wrong attempts with an answer: what was cut off or unreadable teaches nothing about reasoning."""
         for attempt in self.attempts:
             if not attempt.answer:
-                self.counts.drops[f"{source}: attempt unfinished or unreadable"] += 1
+                self.counts.drop(source, "attempt unfinished or unreadable")
             elif not attempt.correct:
                 yield attempt
 
@@ -116,28 +124,31 @@ class _PairMaker:
         repaired = [t for t in repairs if t.correct and self._answer_is_sound(t)]
         if len(repaired) >= self.config.min_agreement:
             return repaired
-        reason = "too few repairs agree" if repaired else "no repair reaches the key"
-        self.counts.drops[f"{source}: {reason}"] += 1
+        self.counts.drop(source, "too few repairs agree" if repaired else "no repair reaches the key")
         return []
 
     def _answer_is_sound(self, trajectory: Trajectory) -> bool:
         return trajectory.agrees or not self.config.require_agreement_of_answer
 
     def _chance_of_guessing(self, num_tries: int) -> float:
-        others = len(self.question.options) - 1
-        return float(binom.sf(self.config.min_agreement - 1, num_tries, 1 / others)) if num_tries else 0.0
+        num_others = len(self.question.options) - 1
+        return float(binom.sf(self.config.min_agreement - 1, num_tries, 1 / num_others))
 
     def _solve(self) -> str:
         return solve_prompt(self.question.unkeyed())
 
+    def _correct(self, attempt: Trajectory, task: Task) -> str:
+        return correction_prompt(self.question.unkeyed(), attempt.trace, task)
+
     def _pair(
-        self, source: PairSource, prompt: str, chosen: str, rejected: str, better: Trajectory, worse: Trajectory, reason: str
-    ) -> Iterable[PreferencePair]:
+        self, source: PairSource, prompt: str, better: Trajectory, worse: Trajectory, reason: str
+    ) -> Iterator[PreferencePair]:
         """The pair if it is within bounds, else nothing, counted."""
-        refused = _out_of_bounds(chosen, rejected, self.config)
+        refused = _out_of_bounds(better.trace, worse.trace, self.config)
         if refused:
-            self.counts.drops[f"{source}: {refused}"] += 1
+            self.counts.drop(source, refused)
             return
+        chosen, rejected = _text(better, source), _text(worse, source)
         prefix = shared_lines(chosen, rejected) if self.config.mode == "step" else ""
         yield PreferencePair(
             iteration=better.iteration,
@@ -156,29 +167,33 @@ class _PairMaker:
 def shared_lines(text: str, other: str) -> str:
     """The whole lines, with their line breaks, with which both texts begin; never all lines of either."""
     shared = ""
-    for line, other_line in zip(text.splitlines()[:-1], other.splitlines()[:-1], strict=False):
+    for line, other_line in zip(_lines(text)[:-1], _lines(other)[:-1], strict=False):
         if line != other_line:
             break
-        shared += line + "\n"
+        shared += line
     return shared
 
 
 def edit_distance(text: str, other: str) -> int:
-    """The number of words to insert, delete or replace to make one text the other (Levenshtein)."""
-    left, right = text.split(), other.split()
-    row = list(range(len(right) + 1))
-    for i, word in enumerate(left, 1):
-        diagonal, row[0] = row[0], i
-        for j, other_word in enumerate(right, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other_word))
-    return row[-1]
+    """The number of characters to insert, delete or replace to make one text the other (Levenshtein)."""
+    return Levenshtein.distance(text, other)
 
 
-def _out_of_bounds(chosen: str, rejected: str, config: PairsConfig) -> str | None:
-    lengths = sorted((len(chosen.split()), len(rejected.split())))
-    if lengths[1] > config.max_length_ratio * lengths[0]:
+def _lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
+
+
+def _text(trajectory: Trajectory, source: PairSource) -> str:
+    """What a pair compares: whole traces as answers to the question, or what the corrector itself wrote."""
+    return trajectory.trace if source in ("correction", "own") else trajectory.output.strip()
+
+
+def _out_of_bounds(better: str, worse: str, config: PairsConfig) -> str | None:
+    """Why two traces make no pair. Corrections are judged by theirs, too: keeping is short, breaking long."""
+    shorter, longer = sorted((len(better), len(worse)))
+    if longer > config.max_length_ratio * shorter:
         return "lengths too different"
-    if edit_distance(chosen, rejected) < config.min_edit_distance:
+    if edit_distance(better, worse) < config.min_edit_distance_chars:
         return "texts too alike"
     return None
 

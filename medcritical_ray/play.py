@@ -1,4 +1,4 @@
-"""Has turns written by the team, block by block, each block kept on disk as one part: what a resumed run need not redo."""
+"""Has turns written by the team, block by block; each block is kept on disk as a part, which no resumed run redoes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.config import SamplingConfig
-from medcritical_ray.game import Game, Role
+from medcritical_ray.game import Role, Session
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Request, Turn
 from medcritical_ray.tables import count_rows, iter_parts, missing_parts, write_part
 
 
 def play(
-    game: Game,
+    session: Session,
     directory: Path,
     role: Role,
     sampling: SamplingConfig,
@@ -28,14 +28,14 @@ def play(
     def requests() -> Iterator[tuple[int, list[Request]]]:
         for block in missing:
             under_way[block] = turns_of_block(block)
-            yield block, [turn.request(game.config.run.seed) for turn in under_way[block]]
+            yield block, [turn.request(session.config.run.seed) for turn in under_way[block]]
 
     label = f"{directory.parent.name}/{directory.name}"
-    for num_written, (block, completions) in enumerate(game.team.write(role, requests(), sampling), 1):
+    for num_written, (block, completions) in enumerate(session.team.write(role, requests(), sampling), 1):
         turns = under_way.pop(block)
         trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
         write_part(directory, block, trajectories, Trajectory)
-        game.progress.advance(label, num_blocks - len(missing) + num_written, num_blocks)
+        session.progress.advance(label, num_blocks - len(missing) + num_written, num_blocks)
     return count_trajectories(directory)
 
 

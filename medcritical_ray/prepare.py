@@ -60,7 +60,7 @@ def prepare_questions(config: Config) -> PreparedQuestions:
 
 
 def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
-    """Keeps the questions and what was set aside with the run, and notes the counts; again if a run was cut off here."""
+    """Keeps the questions and what was set aside with the run, and notes the counts; again if cut off here."""
     if run.done(0, "questions"):
         return
     splits = {"train": prepared.splits.train, "dev": prepared.splits.dev, "test": prepared.splits.test}
@@ -87,6 +87,15 @@ def make_teacher(config: Config, taught: Iterable[Question]) -> Teacher:
     )
 
 
+def make_truth(config: Config, train: QuestionSet) -> Callable[[str, str], bool] | None:
+    """Whether a trace of a training question, by its id, is right in every step; None where nobody knows the steps."""
+    if config.questions.kind != "clinic":
+        return None
+    teacher = ClinicTeacher(load_world())
+    templates = {question.id: teacher.template(question.unkeyed()) or "" for question in train}
+    return lambda question_id, trace: steps_of(trace) == steps_of(templates[question_id])
+
+
 def _clinic_splits(config: Config) -> Splits:
     def questions(split: Split, count: int, seed: int) -> list[Question]:
         return list(make_questions(load_world(), split, count, seed=seed, difficulty=config.questions.difficulty))
@@ -96,12 +105,3 @@ def _clinic_splits(config: Config) -> Splits:
         dev=questions("dev", config.questions.num_dev, EXAM_SEED),
         test=questions("test", config.questions.num_test, EXAM_SEED),
     )
-
-
-def make_truth(config: Config, train: QuestionSet) -> Callable[[str, str], bool] | None:
-    """Whether a trace of a training question, by its id, is right in every step; None where nobody knows the steps."""
-    if config.questions.kind != "clinic":
-        return None
-    teacher = ClinicTeacher(load_world())
-    templates = {question.id: teacher.template(question.unkeyed()) or "" for question in train}
-    return lambda question_id, trace: steps_of(trace) == steps_of(templates[question_id])

@@ -12,7 +12,7 @@ _INSTRUCTIONS: dict[Task, str] = {
 def question_text(question: UnkeyedQuestion) -> str:
     """Stem and options. An option stands as an answer line states it, text before letter, so that naming the letter of a
     result is copying, which even a tiny model can do."""
-    options = "\n".join(f"{option.text} ({option.letter})" for option in question.options)
+    options = "\n".join(f"- {option.text} ({option.letter})" for option in question.options)
     return f"{question.stem}\n{options}"
 
 
@@ -21,5 +21,5 @@ def solve_prompt(question: UnkeyedQuestion) -> str:
 
 
 def correction_prompt(question: UnkeyedQuestion, attempt: str, task: Task) -> str:
-    """The corrector's prompt for one attempt: `repair` if it is known to be wrong, `check` if its verdict is unknown."""
+    """The corrector's prompt for an attempt: `repair` if it is known to be wrong, `check` if its verdict is unknown."""
     return f"{question_text(question)}\nAttempt:\n{attempt}\n{_INSTRUCTIONS[task]}"

@@ -37,7 +37,7 @@ class QuestionSet:
         size = min(self.block_size, self.num_questions - start)
         num_rows = pq.ParquetFile(self.path).metadata.num_rows
         rows = [(self.first + start + i) % num_rows for i in range(size)]
-        table = ds.dataset(self.path, format="parquet").take(rows)
+        table = ds.dataset(self.path, format="parquet").take(rows, use_threads=False)
         return [question_of(row, row["id"]) for row in table.to_pylist()]
 
     def __iter__(self) -> Iterator[Question]:

@@ -63,10 +63,10 @@ class Question:
 class Trajectory:
     """One graded output of a policy: an attempt (task `solve`) or a correction (task `repair` or `check`).
 
-    Its key is (iteration, question_id, task, attempt, sample). `attempt` is the number of the attempt: for a correction,
-    of the one that it corrects. `sample` counts the corrections of one attempt and is 0 for an attempt. `output` is what
-    the policy wrote; `trace` is the whole reasoning trace that it stands for: for a correction, the attempt's steps
-    before the first wrong one followed by the redone ones.
+    Its key is (iteration, question_id, task, attempt, sample). `attempt` is the number of the attempt: for a
+    correction, of the one that it corrects. `sample` counts the corrections of one attempt and is 0 for an attempt.
+    `output` is what the policy wrote; `trace` is the whole reasoning trace that it stands for: for a correction, the
+    attempt's steps before the first wrong one followed by the redone ones.
     """
 
     iteration: int

@@ -1,6 +1,5 @@
 """From questions to graded trajectories: what is asked of the engines, and what their answers become."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -106,7 +105,3 @@ def correction_turns(
             for sample in range(num_corrections)
         ]
     return turns
-
-
-def num_blocks(num_questions: int, block_size: int) -> int:
-    return math.ceil(num_questions / block_size)

@@ -1,7 +1,8 @@
 """Pairs a whole round, block by block: candidates first, then those that the shares of their sources let through."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -9,79 +10,114 @@ from medcritical_ray.config import PairsConfig
 from medcritical_ray.game import Game
 from medcritical_ray.pairing import PairingCounts, make_pairs
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.records import PreferencePair, Trajectory
+from medcritical_ray.records import PairSource, PreferencePair, Trajectory
 from medcritical_ray.seeds import uniform
-from medcritical_ray.tables import count_rows, iter_parts, part_path, part_paths, read_part, write_part
+from medcritical_ray.tables import count_rows, iter_parts, part_path, read_part, write_part
 
 
 def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, Any]:
-    """Writes the round's pairs; returns their numbers by source, the drops by reason, and what luck would explain."""
-    directory, counts = game.run.iteration(iteration), PairingCounts()
+    """Writes the round's pairs; returns their numbers by source, the drops by reason, and what luck would explain.
+
+    The candidates of a source are its pairs and those dropped as over its share.
+    """
+    directory, config, counts = game.run.iteration(iteration), game.config.pairs, PairingCounts()
+    earlier = [game.run.iteration(number) / "pairs" for number in range(1, iteration)]
+    draws = _write_candidates(directory, questions, config, counts)
+    highest_draws = _highest_draws(draws, config, max_new=_max_new_pairs(config, earlier))
+    made = _write_drawn(directory, questions.num_blocks, highest_draws, counts)
+    num_wanted = round(config.previous_share / (1 - config.previous_share) * made.total())
+    mixed_in = _earlier_pairs(earlier, iteration, num_wanted)
+    write_part(directory / "pairs", questions.num_blocks, mixed_in, PreferencePair)
+    return {
+        "pairs": dict(made),
+        "earlier_pairs": len(mixed_in),
+        "candidates": dict(counts.pairs),
+        "dropped": {reason: num for reason, num in sorted(counts.drops.items()) if num},
+        "correction_share_explained_by_guessing": (
+            min(1.0, counts.num_by_guessing / counts.num_agreed) if counts.num_agreed else None
+        ),
+        "chosen_right_line_by_line": _right_line_by_line(game, iteration, made),
+    }
+
+
+def _write_candidates(
+    directory: Path, questions: QuestionSet, config: PairsConfig, counts: PairingCounts
+) -> dict[PairSource, list[float]]:
+    """Writes every pair that could be made; returns the draws by source, one number in [0, 1) per candidate."""
+    draws: dict[PairSource, list[float]] = defaultdict(list)
     for block in range(questions.num_blocks):
-        write_part(directory / "candidates", block, _candidates(questions, directory, block, game, counts), PreferencePair)
-    kept_shares = _kept_shares(counts.pairs, game.config.pairs)
-    for block in range(questions.num_blocks):
-        write_part(directory / "pairs", block, _drawn(directory, block, kept_shares, counts), PreferencePair)
-    earlier = list(_earlier_pairs(game, iteration, count_rows(directory / "pairs")))
-    write_part(directory / "pairs", questions.num_blocks, earlier, PreferencePair)
-    return _round_counts(directory / "pairs", counts, game.right_line_by_line)
+        candidates = list(_candidates(directory, questions, block, config, counts))
+        write_part(directory / "candidates", block, candidates, PreferencePair)
+        for pair, draw in _with_draws(candidates):
+            draws[pair.source].append(draw)
+    return draws
 
 
 def _candidates(
-    questions: QuestionSet, directory: Path, block: int, game: Game, counts: PairingCounts
+    directory: Path, questions: QuestionSet, block: int, config: PairsConfig, counts: PairingCounts
 ) -> Iterator[PreferencePair]:
-    trajectories: dict[str, list[Trajectory]] = {}
+    trajectories: dict[str, list[Trajectory]] = defaultdict(list)
     for name in ("attempts", "corrections"):
         for trajectory in read_part(part_path(directory / name, block), Trajectory):
-            trajectories.setdefault(trajectory.question_id, []).append(trajectory)
+            trajectories[trajectory.question_id].append(trajectory)
     for question in questions.block(block):
-        yield from make_pairs(question, trajectories.get(question.id, []), game.config.pairs, counts)
+        yield from make_pairs(question, trajectories[question.id], config, counts)
 
 
-def _kept_shares(num_candidates: Counter[str], config: PairsConfig) -> dict[str, float]:
-    """The share of each source's candidates to keep. A source that falls short of its share is not filled up by others."""
-    room = {source: share * config.max_pairs for source, share in config.shares.items()}
-    return {source: min(1.0, room[source] / num) for source, num in num_candidates.items()}
+def _with_draws(candidates: Iterable[PreferencePair]) -> Iterator[tuple[PreferencePair, float]]:
+    """Each of a block's candidates with a number that its key alone decides."""
+    for position, pair in enumerate(candidates):
+        yield pair, uniform("pair", pair.iteration, pair.question_id, pair.source, position)
 
 
-def _drawn(
-    directory: Path, block: int, kept_shares: dict[str, float], counts: PairingCounts
-) -> Iterator[PreferencePair]:
-    for position, pair in enumerate(read_part(part_path(directory / "candidates", block), PreferencePair)):
-        if uniform("pair", pair.iteration, pair.question_id, pair.source, position) < kept_shares[pair.source]:
-            yield pair
-        else:
-            counts.drops[f"{pair.source}: over the share of its source"] += 1
+def _max_new_pairs(config: PairsConfig, earlier: list[Path]) -> float:
+    """Pairs of this round, at most: all of `max_pairs` unless there are earlier pairs to mix in."""
+    return config.max_pairs * (1 - config.previous_share) if any(map(count_rows, earlier)) else config.max_pairs
 
 
-def _earlier_pairs(game: Game, iteration: int, num_new: int) -> Iterator[PreferencePair]:
-    """Pairs of earlier iterations, drawn so that they make up about `previous_share` of all."""
-    share = game.config.pairs.previous_share
-    directories = [game.run.iteration(number) / "pairs" for number in range(1, iteration)]
-    num_earlier = sum(count_rows(directory) for directory in directories)
-    wanted = share / (1 - share) * num_new
-    for number, directory in enumerate(directories, 1):
-        for position, pair in enumerate(iter_parts(directory, PreferencePair)):
-            drawn = uniform("earlier pair", iteration, number, position) * num_earlier < wanted
-            if drawn and pair.iteration == number:
-                yield pair
+def _highest_draws(
+    draws: dict[PairSource, list[float]], config: PairsConfig, *, max_new: float
+) -> dict[PairSource, float]:
+    """By source, the highest draw that still finds room. A source short of its share is not filled up by others."""
+    highest: dict[PairSource, float] = {}
+    for source, values in draws.items():
+        room = int(config.shares[source] * max_new + 1e-6)  # 0.29 * 100 is a little less than 29
+        highest[source] = max(nsmallest(room, values), default=-1.0)
+    return highest
 
 
-def _round_counts(
-    directory: Path, counts: PairingCounts, right_line_by_line: Callable[[str, str], bool] | None
-) -> dict[str, Any]:
-    pairs: Counter[str] = Counter()
-    right_lines: Counter[str] = Counter()
-    for pair in iter_parts(directory, PreferencePair):
-        pairs[pair.source] += 1
-        if right_line_by_line and pair.source in ("correction", "own"):
-            right_lines[pair.source] += right_line_by_line(pair.question_id, pair.prefix + pair.chosen)
-    candidates = counts.pairs["correction"]
-    return {
-        "pairs": dict(pairs),
-        "candidates": dict(counts.pairs),
-        "dropped": {reason: num for reason, num in sorted(counts.drops.items()) if num},
-        "correction_share_explained_by_guessing": min(1.0, counts.num_by_guessing / candidates) if candidates else None,
-        "chosen_right_line_by_line": {source: num / pairs[source] for source, num in right_lines.items()},
-        "num_parts": len(part_paths(directory)),
-    }
+def _write_drawn(
+    directory: Path, num_blocks: int, highest_draws: dict[PairSource, float], counts: PairingCounts
+) -> Counter[PairSource]:
+    """Writes the candidates that find room; returns how many, by source."""
+    made: Counter[PairSource] = Counter()
+    for block in range(num_blocks):
+        candidates = read_part(part_path(directory / "candidates", block), PreferencePair)
+        drawn = [pair for pair, draw in _with_draws(candidates) if draw <= highest_draws[pair.source]]
+        write_part(directory / "pairs", block, drawn, PreferencePair)
+        made.update(pair.source for pair in drawn)
+    for source, num_candidates in counts.pairs.items():
+        counts.drop(source, "over the share of its source", num_candidates - made[source])
+    return made
+
+
+def _earlier_pairs(earlier: list[Path], iteration: int, num_wanted: int) -> list[PreferencePair]:
+    """Draws from the pairs that earlier iterations made themselves, `num_wanted` of them or all there are."""
+    draws = (
+        (uniform("earlier pair", iteration, number, position), number, position, pair)
+        for number, directory in enumerate(earlier, 1)
+        for position, pair in enumerate(iter_parts(directory, PreferencePair))
+        if pair.iteration == number
+    )
+    return [pair for *_, pair in nsmallest(num_wanted, draws)]
+
+
+def _right_line_by_line(game: Game, iteration: int, made: Counter[PairSource]) -> dict[str, float]:
+    """By source, the share of chosen traces that are right in every step; nothing where nobody knows the steps."""
+    num_right: Counter[PairSource] = Counter()
+    if game.right_line_by_line is None:
+        return {}
+    for pair in iter_parts(game.run.iteration(iteration) / "pairs", PreferencePair):
+        if pair.iteration == iteration and pair.source in ("correction", "own"):
+            num_right[pair.source] += game.right_line_by_line(pair.question_id, pair.prefix + pair.chosen)
+    return {source: num / made[source] for source, num in num_right.items()}

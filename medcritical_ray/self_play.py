@@ -1,7 +1,7 @@
 """Stage 2: the policy plays against its own corrected mistakes.
 
-Written in the method's words (MedCritical, arXiv 2509.23368): generate, grade, correct, pair, train, publish, broadcast,
-evaluate. Who does the work, and where, is the team's affair.
+Written in the method's words (MedCritical, arXiv 2509.23368): generate, grade, correct, pair, train, publish,
+broadcast, evaluate. Who does the work, and where, is the team's affair.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]
     corrected = game.once(iteration, "correct", lambda: correct(game, iteration, policy))
     paired = game.once(iteration, "pair", lambda: pair_round(game, iteration, round_questions(game, iteration)))
     metrics = {"generate": generated, "correct": corrected, "pair": paired}
-    if sum(paired["pairs"].values()) < game.config.dpo.batch_size:
+    if sum(paired["pairs"].values()) + paired["earlier_pairs"] < game.config.dpo.batch_size:
         return {**metrics, "adopted_version": policy.version, "reason": TOO_FEW_PAIRS}
     metrics["train"] = game.once(iteration, "train", lambda: train(game, iteration, policy))
     metrics["publish"] = game.once(iteration, "publish", lambda: publish(game, iteration, policy))
@@ -98,7 +98,9 @@ def publish(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     return publish_trained(PolicyStore(game.run.policies), trained, version=iteration, parent=policy.version, base=base)
 
 
-def publish_trained(store: PolicyStore, trained: Path, *, version: int, parent: int | None, base: str) -> dict[str, Any]:
+def publish_trained(
+    store: PolicyStore, trained: Path, *, version: int, parent: int | None, base: str
+) -> dict[str, Any]:
     """Publishes what a training left behind: full weights, which stand alone, or an adapter, which sits on `base`."""
     is_adapter = (trained / "adapter_config.json").exists()
     policy = store.publish(
@@ -113,9 +115,10 @@ def publish_trained(store: PolicyStore, trained: Path, *, version: int, parent: 
 
 
 def broadcast(game: Game, policy: Policy) -> dict[str, Any]:
-    """The running engines take the new policy."""
-    for role in ("generator", "corrector"):
-        game.team.serve(role, policy.version, policy.path)
+    """The running engines take the new policy; those of a corrector that stays as it is keep theirs."""
+    game.team.serve("generator", policy.version, policy.path)
+    if game.config.correct.policy == "latest":
+        game.team.serve("corrector", policy.version, policy.path)
     return {"version": policy.version}
 
 

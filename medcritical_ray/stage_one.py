@@ -1,4 +1,4 @@
-"""Stage 1: the student learns from the teacher, first from templates and synthetic mistakes, then from its own mistakes.
+"""Stage 1: the student learns from the teacher: templates and synthetic mistakes first, then its own mistakes.
 
 The policy that comes of it, version 0, is generator and corrector at once.
 """
@@ -22,6 +22,9 @@ from medcritical_ray.tables import iter_parts, write_part
 
 STAGE_ONE = 0
 """The number under which stage 1 stands among the iterations."""
+
+PART_SIZE = 1000
+"""Demonstrations in one parquet part."""
 
 
 def stage_one(game: Game) -> Policy:
@@ -121,11 +124,11 @@ def taught_questions(game: Game) -> QuestionSet:
     return game.train.window(0, game.config.teacher.num_questions)
 
 
-def write_demonstrations(directory: Path, demonstrations: Iterator[Demonstration], part_size: int = 1000) -> dict[str, Any]:
+def write_demonstrations(directory: Path, demonstrations: Iterator[Demonstration]) -> dict[str, Any]:
     """Writes demonstrations in parts, and counts them by task."""
     tasks: Counter[str] = Counter()
     index = 0
-    while rows := list(islice(demonstrations, part_size)):
+    while rows := list(islice(demonstrations, PART_SIZE)):
         write_part(directory, index, rows, Demonstration)
         tasks.update(row.task for row in rows)
         index += 1

@@ -27,7 +27,7 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         },
         "num_test": game.test.num_questions,
         "p_value_final_vs_sft": comparison.p_value,
-        "pairs": [{"made": m["pair"]["pairs"], "dropped": m["pair"]["dropped"]} for m in rounds],
+        "pairs": [_pair_figures(metrics["pair"]) for metrics in rounds],
         "seconds": _seconds([stage_one, *rounds]),
         "versions": {
             "published": PolicyStore(game.run.policies).versions(),
@@ -41,10 +41,12 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
             "iterations": tests,
         },
         "chosen_right_line_by_line": [m["pair"]["chosen_right_line_by_line"] for m in rounds],
-        "correction_share_explained_by_guessing": [
-            m["pair"]["correction_share_explained_by_guessing"] for m in rounds
-        ],
+        "correction_share_explained_by_guessing": [m["pair"]["correction_share_explained_by_guessing"] for m in rounds],
     }
+
+
+def _pair_figures(paired: dict[str, Any]) -> dict[str, Any]:
+    return {"made": paired["pairs"], "from_earlier_iterations": paired["earlier_pairs"], "dropped": paired["dropped"]}
 
 
 def _test_figures(metrics: dict[str, Any]) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from medcritical_ray import trace as traces
 from medcritical_ray.grading import grade_attempt, grade_correction
 from medcritical_ray.records import Question, UnkeyedQuestion
 
-_SENTENCE = re.compile(r"[^。；;.!?！？\n]+[。；;.!?！？]?")
+_SENTENCE_END = re.compile(r"(?<=[。；;!?！？])|(?<=\.)\s|\n")  # the point of 37.5 ends nothing
 _JUDGED_RIGHT = re.compile(r"[（(]([A-J]+)(?:对|正确)|(?<![A-Za-z])([A-J])(?:对|正确)")
 
 
@@ -69,7 +69,7 @@ class ExplanationTeacher:
         return steps + traces.format_answer([other.text], other.letter)
 
     def _steps(self, explanation: str) -> list[str]:
-        sentences = [" ".join(match.split()) for match in _SENTENCE.findall(explanation)]
+        sentences = [" ".join(sentence.split()) for sentence in _SENTENCE_END.split(explanation)]
         return [sentence[: self.max_step_chars] for sentence in sentences if sentence][: self.max_steps]
 
 
@@ -93,7 +93,7 @@ def verified_correction(teacher: Teacher, question: Question, attempt: str, drop
         drops["teacher has no correction"] += 1
         return None
     grade = grade_correction(question, attempt, correction, finished=True)
-    if not grade.correct:
+    if not grade.correct or not grade.agrees:
         drops["correction misses the key"] += 1
         return None
     return correction

@@ -6,13 +6,16 @@ model knows medicine: in part, and with the right answer among its second though
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import TypeVar
 
 from medcritical_ray.clinic import reasoning
 from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, draw_case
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
 from medcritical_ray.records import LETTERS, lettered
+
+Value = TypeVar("Value", str, int, bool)
 
 MISCONCEIVED_SHARE = 0.25
 RIGHT_SHARE_OF_MISCONCEPTION = 0.35
@@ -49,7 +52,7 @@ class Sayings(reasoning.Facts):
     def _said_treatment(self, fact: str, condition: str, right: str) -> str:
         return self._said(f"{fact} {condition}", right, sorted(set(self.world.treatments) - {right}))
 
-    def _said(self, fact, right, wrong):
+    def _said(self, fact: str, right: Value, wrong: Sequence[Value]) -> Value:
         """`right`, or the one mistake that belongs to this fact."""
         nature = random.Random(f"saying {fact}")
         misconceived = nature.random() < MISCONCEIVED_SHARE
@@ -73,17 +76,24 @@ def documents(world: World, seed: int, *, num_drills: int) -> Iterator[str]:
         yield kind(world, sayings, rng)
 
 
+def look_ups(world: World, seed: int) -> Iterator[str]:
+    """Yields look-up drills without end: what a base student is tested on."""
+    rng = random.Random(f"look-ups {seed}")
+    while True:
+        yield _looking_up(world, Sayings(world, rng), rng)
+
+
 def _copying(world: World, sayings: Sayings, rng: random.Random) -> str:
     """A random run of names, doses and letters, said over and over, with nothing between them to hold on to."""
     vocabulary = [*world.terms(), *_doses(world, rng), *(f"({letter})" for letter in LETTERS[:5])]
-    return " ".join(rng.choices(vocabulary, k=rng.randint(5, 20)) * rng.randint(2, 3))
+    return " ".join(rng.choices(vocabulary, k=rng.randint(5, 20)) * 3)
 
 
 def _looking_up(world: World, sayings: Sayings, rng: random.Random) -> str:
     """Lettered options, and some of them named with their letters."""
     kind = rng.choice((list(world.conditions), list(world.treatments), None))
     options = lettered(rng.sample(kind, 5) if kind else _doses(world, rng))
-    listing = "\n".join(f"{option.text} ({option.letter})" for option in options)
+    listing = "\n".join(f"- {option.text} ({option.letter})" for option in options)
     asked = rng.sample(options, 3)
     return "\n".join([listing, *(f"Answer: {option.text} ({option.letter})" for option in asked)])
 
@@ -123,5 +133,3 @@ def _doses(world: World, rng: random.Random) -> list[str]:
     weight = rng.choice(WEIGHTS_KG)
     doses = list({treatment.dose(weight) for treatment in world.treatments.values()})
     return rng.sample(sorted(doses), 5)
-
-

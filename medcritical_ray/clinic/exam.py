@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
+from medcritical_ray.errors import UserError
 from medcritical_ray.records import Question, lettered
 
 Ask = Literal["condition", "first choice", "safe treatment", "safe dose"]
@@ -15,6 +16,7 @@ Ask = Literal["condition", "first choice", "safe treatment", "safe dose"]
 Split = Literal["train", "dev", "test"]
 
 NUM_OPTIONS = 5
+MAX_DRAWS_IN_VAIN = 10_000
 ASKS_BY_DIFFICULTY: dict[int, tuple[Ask, ...]] = {
     1: ("condition", "first choice"),
     2: ("first choice", "safe treatment", "safe treatment"),
@@ -64,13 +66,21 @@ def make_questions(world: World, split: Split, count: int, *, seed: int, difficu
 
     Splits share no question whatever their seeds, since a case belongs to the split that its own content falls to.
     Difficulty 1 asks for conditions and first choices, 2 for treatments that suit the patient, 3 also for their dose.
+    Raises UserError if the clinic has no more questions to ask.
     """
     rng = random.Random(f"exam {split} {seed} {difficulty}")
     seen: set[Case] = set()
+    num_in_vain = 0
     while len(seen) < count:
         case = draw_case(world, rng, difficulty)
+        num_in_vain += 1
+        if num_in_vain > MAX_DRAWS_IN_VAIN:
+            raise UserError(
+                f"the clinic has about {len(seen)} {split} questions, {count} were asked for: ask for fewer"
+            )
         if case not in seen and _split_of(case) == split:
             seen.add(case)
+            num_in_vain = 0
             yield _question(world, case, rng, f"clinic-{split}-{seed}-{len(seen):06d}")
 
 
@@ -93,7 +103,9 @@ def draw_case(world: World, rng: random.Random, difficulty: int) -> Case:
     allowing = [c for c in world.contraindications if c not in forbidding]
     first, second, third = rng.sample(condition.findings, 3)
     contraindication = rng.choice(forbidding if rng.random() < 0.5 else allowing)
-    return Case((first, second, third), contraindication, rng.choice(WEIGHTS_KG), rng.choice(ASKS_BY_DIFFICULTY[difficulty]))
+    return Case(
+        (first, second, third), contraindication, rng.choice(WEIGHTS_KG), rng.choice(ASKS_BY_DIFFICULTY[difficulty])
+    )
 
 
 def _split_of(case: Case) -> Split:

@@ -1,14 +1,20 @@
 """The clinic's chain of reasoning, from findings to answer, over true facts or over facts with one mistake."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from medcritical_ray.clinic.exam import Case
 from medcritical_ray.clinic.world import World
 
+Value = TypeVar("Value", str, int)
+
 Fact = Literal["diagnosis", "first choice", "contraindication", "alternative", "dose per kg", "product"]
 FACTS: tuple[Fact, ...] = ("diagnosis", "first choice", "contraindication", "alternative", "dose per kg", "product")
+
+NO_REASON = "it does not follow from the steps."
+"""Why an answer is wrong that no wrong step leads to."""
 
 _NEGATIONS = (
     (" mean ", " do not mean "),
@@ -84,7 +90,7 @@ class MistakenFacts(Facts):
         right = super().product(dose_per_kg, weight_kg)
         return right + dose_per_kg * self.rng.choice((-10, 10)) if self.mistaken == "product" else right
 
-    def _other(self, right, values):
+    def _other(self, right: Value, values: Iterable[Value]) -> Value:
         return self.rng.choice(sorted(value for value in values if value != right))
 
 
@@ -154,4 +160,4 @@ def denial(step: str) -> str:
         head, found, tail = step.rpartition(claim)
         if found:
             return head + denied + tail
-    return "this does not follow."
+    return NO_REASON

@@ -4,7 +4,7 @@ import random
 
 from medcritical_ray import trace as traces
 from medcritical_ray.clinic.exam import Case, read_case
-from medcritical_ray.clinic.reasoning import FACTS, Facts, MistakenFacts, Reasoning, denial, reason, thought
+from medcritical_ray.clinic.reasoning import FACTS, NO_REASON, Facts, MistakenFacts, Reasoning, denial, reason, thought
 from medcritical_ray.clinic.world import World
 from medcritical_ray.records import UnkeyedQuestion
 
@@ -21,15 +21,22 @@ class ClinicTeacher:
         return _written(question, case, reason(Facts(self.world), case)) if case else None
 
     def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
-        """What the corrector should have said of the attempt: keep it, or the first wrong step, why, and the rest."""
+        """What the corrector should have said of the attempt: keep it, or the first wrong step, why, and the rest.
+
+        None also for an attempt that is right but goes on too long: no step of it can be redone.
+        """
         template = self.template(question)
         if template is None:
             return None
-        if traces.steps_of(attempt) == traces.steps_of(template) and traces.answer_of(attempt) == traces.answer_of(template):
+        if traces.steps_of(attempt) == traces.steps_of(template) and traces.answer_of(attempt) == traces.answer_of(
+            template
+        ):
             return traces.KEEP
         step = traces.first_differing_step(template, attempt)
+        if step > len(traces.steps_of(template)) and len(traces.steps_of(attempt)) >= step:
+            return None
         wrong = traces.steps_of(attempt)[step - 1 : step]
-        why = denial(wrong[0]) if wrong else "it does not follow from the steps."
+        why = denial(wrong[0]) if wrong else NO_REASON
         return traces.format_correction(template, step, why)
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
@@ -41,7 +48,8 @@ class ClinicTeacher:
         for mistaken in rng.sample(FACTS, len(FACTS)):
             wrong = reason(MistakenFacts(self.world, mistaken, rng), case)
             if wrong.result != right.result:
-                return _written(question, case, wrong) or _written(question, case, wrong, rng.choice(question.options).text)
+                others = [option.text for option in question.options if option.text != right.result]
+                return _written(question, case, wrong) or _written(question, case, wrong, rng.choice(others))
         return None
 
 

@@ -12,7 +12,9 @@ class EnginesConfig(Part):
     separate_corrector: int = Field(
         default=0, ge=0, description="Further engines that only correct; 0 means that the same engines play both roles."
     )
-    num_cpus: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves per engine.")
+    num_cpus: float = Field(
+        default=1.0, gt=0, description="CPUs that Ray reserves per engine, and its threads; on a shared CPU 1 is best."
+    )
     num_gpus: float = Field(default=1.0, ge=0, description="GPUs per engine; 0 runs on the CPU.")
     tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs over which an engine splits its weights.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(

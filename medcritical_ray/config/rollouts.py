@@ -49,9 +49,11 @@ class PairsConfig(Part):
         default=2, ge=1, description="Of the M corrections of an attempt, those that must reach the key (m of M)."
     )
     max_length_ratio: float = Field(
-        default=2.0, ge=1, description="Words of the longer text over the shorter's, at most."
+        default=2.0, ge=1, description="Characters of the longer trace over the shorter's, at most."
     )
-    min_edit_distance: int = Field(default=2, ge=0, description="Words in which the texts differ, at least.")
+    min_edit_distance_chars: int = Field(
+        default=10, ge=0, description="Characters in which the two traces differ, at least (Levenshtein)."
+    )
     require_agreement_of_answer: bool = Field(
         default=True, description="A chosen text must state the option's text that belongs to its letters."
     )

@@ -17,7 +17,7 @@ _NO_LABEL = -100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Tensors of one forward pass over B examples, as TRL's collators make them: for DPO, B chosen, then B rejected rows.
+    """Tensors of one forward pass over B examples, as TRL's collators make them; for DPO, B chosen, then B rejected.
 
     `num_tokens` counts the completion tokens that a likelihood is taken over: for DPO, those of the chosen rows.
     `reference_logps` is of shape (2, B), for chosen and rejected; empty where they are not known or not needed.
@@ -60,8 +60,8 @@ def dpo_batch(examples: Sequence[DpoExample], pad_token_id: int) -> Batch:
         for example in examples
     ]
     tensors = DataCollatorForPreference(pad_token_id)(rows)
-    logps = [example.reference_logps for example in examples if example.reference_logps]
-    return _batch(tensors, torch.tensor(logps).T, len(examples))
+    known = [example.reference_logps for example in examples if example.reference_logps]
+    return _batch(tensors, torch.tensor(list(zip(*known, strict=True))), len(examples))
 
 
 def plan_steps(lengths: Sequence[int], num_steps: int, *, seed: int, epoch: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import get_linear_schedule_with_warmup
+from torch.optim.lr_scheduler import LambdaLR
 
 from medcritical_ray.errors import RunFailed
 from medcritical_ray.training.batches import Batch
@@ -50,7 +50,7 @@ def train(
     settings: LoopSettings,
     on_step: Callable[[StepMetrics], bool],
 ) -> list[StepMetrics]:
-    """AdamW with linear warm-up and linear decay to zero, gradients clipped; returns the metrics of every step.
+    """AdamW with linear warm-up and linear decay, gradients clipped; returns the metrics of every step.
 
     `steps_of_epoch(epoch)` gives, for each step, the batches of this worker's forward passes: at least one. `on_step`
     is called after each step, and ends the training by returning True, which it must do on all workers or on none.
@@ -69,6 +69,16 @@ def train(
             if on_step(metrics):
                 return history
     return history
+
+
+def learning_rate_factor(step: int, num_warmup_steps: int, num_steps: int) -> float:
+    """The share of the peak learning rate at a step, counted from 0: up in equal parts to 1, then down in equal parts.
+
+    No step has a rate of 0, neither the first nor the last, since trainings of a few dozen steps are usual here.
+    """
+    if step < num_warmup_steps:
+        return (step + 1) / num_warmup_steps
+    return max(0.0, (num_steps - step) / (num_steps - num_warmup_steps + 1))
 
 
 def step_size(batches: Sequence[Batch], device: torch.device) -> StepSize:
@@ -99,7 +109,7 @@ class _Update:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
         num_warmup_steps = math.ceil(settings.warmup_share * num_steps)
-        self._schedule = get_linear_schedule_with_warmup(self._optimizer, num_warmup_steps, num_steps)
+        self._schedule = LambdaLR(self._optimizer, lambda step: learning_rate_factor(step, num_warmup_steps, num_steps))
 
     def __call__(self, metrics: StepMetrics) -> StepMetrics:
         learning_rate = self._schedule.get_last_lr()[0]

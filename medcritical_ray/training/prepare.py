@@ -20,7 +20,7 @@ from medcritical_ray.records import Demonstration, PreferencePair
 from medcritical_ray.training.dpo import dpo, with_reference_logps
 from medcritical_ray.training.examples import dpo_examples, sft_examples
 from medcritical_ray.training.loop import StepMetrics
-from medcritical_ray.training.models import load_frozen, load_trainable
+from medcritical_ray.training.models import base_dir, load_frozen, load_trainable
 from medcritical_ray.training.sft import sft
 
 
@@ -44,7 +44,7 @@ class Prepared:
 def prepare_sft(
     policy_dir: Path, rows: Sequence[Demonstration], config: SftConfig, limits: Limits, device: torch.device
 ) -> Prepared:
-    tokenizer = load_tokenizer(policy_dir)
+    tokenizer = load_tokenizer(base_dir(policy_dir))
     demonstrations = sft_examples(tokenizer, rows, config.max_length_tokens)
     model = load_trainable(policy_dir, config.method, config.lora, config_part="sft", device=device, seed=limits.seed)
 
@@ -71,7 +71,7 @@ def prepare_dpo(
     device: torch.device,
 ) -> Prepared:
     """The reference's log-probabilities are computed here, once; no reference is held while the policy trains."""
-    tokenizer = load_tokenizer(policy_dir)
+    tokenizer = load_tokenizer(base_dir(policy_dir))
     pad_token_id = _pad_token_id(tokenizer)
     model = load_trainable(policy_dir, config.method, config.lora, config_part="dpo", device=device, seed=limits.seed)
     is_own_reference = reference_dir.resolve() == policy_dir.resolve()

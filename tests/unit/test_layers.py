@@ -11,10 +11,12 @@ HEAVY_PREFIXES = (
     "medcritical_ray.chat",
     "medcritical_ray.clinic.student",
     "medcritical_ray.engine",
+    "medcritical_ray.opening",
+    "medcritical_ray.student",
     "medcritical_ray.training",
     "medcritical_ray.weights",
 )
-LIGHT_LIBRARIES = {"pyarrow", "pydantic", "pydantic_core", "scipy", "tomli_w"}
+LIGHT_LIBRARIES = {"pyarrow", "pydantic", "pydantic_core", "rapidfuzz", "scipy", "tomli_w"}
 
 
 def modules_of(package: str) -> dict[str, Path]:

@@ -1,0 +1,166 @@
+"""Measures a policy on questions: `medcritical evaluate --policy DIR --questions FILE --out FILE`."""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import run_job
+from jobs.questions import FORMATS
+from medcritical_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medcritical_ray.config import Config
+    from medcritical_ray.game import Progress
+    from medcritical_ray.question_set import QuestionSet
+    from medcritical_ray.questions import Format, Quarantine
+    from medcritical_ray.served import ServedPolicy
+
+SUMMARY = "measure a policy on questions, alone or against another policy"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    policy = "a Hugging Face model or a policy that a run has published, such as runs/demo/policies/v0003"
+    parser.add_argument("--policy", type=Path, required=True, metavar="DIR", help=policy)
+    parser.add_argument("--questions", type=Path, required=True, metavar="FILE", help="a .csv, .jsonl or .parquet file")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the result goes, as JSON")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="another policy, compared on the same questions")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: that of the policy's run, else one that suits the model"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as evaluate.num_passes=8; repeatable"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="default: told from the name and the columns")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, prints a table and writes the result. Raises UserError before anything starts if an input is wrong."""
+    from rich.console import Console
+
+    from jobs.terminal import print_evaluation
+    from medcritical_ray.files import write_json
+
+    check_out(args.out, args.questions)
+    with tempfile.TemporaryDirectory(prefix="medcritical-evaluate-") as scratch:
+        console = Console()
+        result = evaluate(args, Path(scratch), console)
+    write_json(args.out, result)
+    print_evaluation(console, result)
+    return 0
+
+
+def check_out(out: Path, questions: Path) -> None:
+    """Raises UserError if the result cannot be written to `out`, or would replace the questions."""
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a directory: must be a file")
+    if out.resolve() == questions.resolve():
+        raise UserError(f"--out {out}: is the file of questions")
+
+
+def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:
+    """The content of the result file: questions, figures of each policy, their comparison, the config."""
+    import torch
+
+    from actors.cluster import connected
+    from jobs.evaluation_config import check_fit, checked_policy, evaluation_config, find_run
+    from jobs.terminal import EvaluationProgress
+    from medcritical_ray.assessment import correct_by_question
+    from medcritical_ray.question_set import QuestionSet
+
+    directories = {"policy": args.policy} | ({"against": args.against} if args.against else {})
+    policies = {name: checked_policy(directory) for name, directory in directories.items()}
+    models = [policy.model_dir for policy in policies.values()]
+    quarantine = keep_questions(args.questions, args.format, scratch / "questions.parquet")
+    config, origin = evaluation_config(
+        args.config,
+        args.set,
+        models,
+        scratch / "questions.parquet",
+        run=find_run(args.policy),
+        has_gpu=torch.cuda.is_available(),
+        scratch=scratch,
+    )
+    questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
+    with connected(config.cluster, scratch) as resources, EvaluationProgress(console) as progress:
+        check_fit(config, models, resources)
+        figures = {
+            name: measure(config, name, policy, directories[name], questions, scratch, progress)
+            for name, policy in policies.items()
+        }
+    correct = {name: correct_by_question(questions, scratch / name) for name in policies}
+    return {
+        "questions": {"file": str(args.questions), **quarantine.counts()},
+        **{name: {"directory": str(directories[name]), **figures[name]} for name in policies},
+        "comparison": comparison(correct["policy"], correct["against"]) if args.against else None,
+        **provenance(config, origin, args.questions),
+    }
+
+
+def keep_questions(file: Path, file_format: "Format", kept: Path) -> "Quarantine":
+    """Writes the usable questions of a file to `kept`. Raises UserError if there are none."""
+    from medcritical_ray.questions import Quarantine, read_questions, write_questions
+
+    quarantine = Quarantine()
+    write_questions(kept, quarantine.admit(file, read_questions(file, file_format)))
+    return quarantine
+
+
+def measure(
+    config: "Config",
+    name: str,
+    policy: "ServedPolicy",
+    directory: Path,
+    questions: "QuestionSet",
+    scratch: Path,
+    progress: "Progress",
+) -> dict[str, Any]:
+    """The figures of one policy, with engines of its own: two policies need not have the same architecture."""
+    from actors.team import RayTeam
+    from jobs.evaluation_config import serving_config
+    from medcritical_ray.assessment import assess_on, correct_by_question
+    from medcritical_ray.game import Session
+
+    progress.start_phase(0, f"starting engines for {directory}")
+    started = time.monotonic()
+    serving = serving_config(config, policy, name)
+    with RayTeam(serving) as team:
+        team.serve("generator", policy.version, directory)
+        session = Session(config=serving, team=team, progress=progress)
+        figures = assess_on(session, 0, policy.version, questions, scratch / name).to_dict()
+    progress.finish_phase(0, str(directory), time.monotonic() - started, {"num_questions": questions.num_questions})
+    return {**figures, "exact_set": exact_set(questions, correct_by_question(questions, scratch / name))}
+
+
+def exact_set(questions: "QuestionSet", correct: dict[str, bool]) -> dict[str, Any] | None:
+    """The accuracy on questions with several right letters, all of which must be named; None if there are none."""
+    from medcritical_ray.statistics import Proportion
+
+    several = [correct[question.id] for question in questions if len(question.key) > 1]
+    return Proportion(sum(several), len(several)).to_dict() if several else None
+
+
+def comparison(policy: dict[str, bool], against: dict[str, bool]) -> dict[str, Any]:
+    """The paired test by question; the gain is the accuracy of the policy minus that of the other."""
+    from medcritical_ray.statistics import compare
+
+    paired = compare(against, policy).to_dict()
+    return {{"only_a": "only_against", "only_b": "only_policy"}.get(name, name): paired[name] for name in paired}
+
+
+def provenance(config: "Config", origin: str, questions: Path) -> dict[str, Any]:
+    """What the figures depend on beside the policies: config and where it comes from, versions, the questions' hash."""
+    from medcritical_ray.files import sha256_of
+    from medcritical_ray.run_record import new_record
+
+    prints = {"questions": sha256_of(questions)}
+    record = new_record(config.model_dump(mode="json"), {"run": config.run.seed}, prints)
+    return {"config_from": origin, **record.model_dump(mode="json")}
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

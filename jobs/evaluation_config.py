@@ -1,0 +1,169 @@
+"""The config that policies are evaluated with: a file's, that of the run that published the policy, or a fitted one."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from medcritical_ray.chat import load_tokenizer, prompt_token_ids
+from medcritical_ray.config import Config
+from medcritical_ray.config_files import dump_config, load_config
+from medcritical_ray.errors import UserError
+from medcritical_ray.estimates import DRIVER_GIB, engine_memory_gib
+from medcritical_ray.files import read_json
+from medcritical_ray.model_files import check_model
+from medcritical_ray.plan import ClusterResources, check_context
+from medcritical_ray.policies import COMPLETE, MANIFEST
+from medcritical_ray.prompts import correction_prompt, solve_prompt
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.records import Question
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.served import ServedPolicy, served_policy
+
+CONFIGS = Path(__file__).parent / "configs"
+BLOCK_SIZE = 200
+
+
+def checked_policy(directory: Path) -> ServedPolicy:
+    """The policy in a directory, all of whose files are there. Raises UserError."""
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory: must be that of a model or of a published policy")
+    if (directory / MANIFEST).exists() and not (directory / COMPLETE).exists():
+        raise UserError(f"{directory} was never published completely: it has no {COMPLETE}; choose another version")
+    policy = served_policy(0, directory)
+    check_model(policy.model_dir)
+    return policy
+
+
+def find_run(policy_dir: Path) -> RunDirectory | None:
+    """The run that a policy belongs to, told from its place: runs/demo/policies/v0003 or runs/demo/student."""
+    parents = policy_dir.resolve().parents[:2]
+    return next((RunDirectory(parent) for parent in parents if (parent / "run.json").exists()), None)
+
+
+def run_config(run: RunDirectory) -> Config:
+    """The config in a run's record. Raises UserError if this version of the package does not take it."""
+    try:
+        return Config.model_validate(run.record().config)
+    except ValidationError:
+        raise UserError(
+            f"the config in {run.path / 'run.json'} is of another version: name one with --config"
+        ) from None
+
+
+def evaluation_config(
+    file: Path | None,
+    overrides: list[str],
+    models: list[Path],
+    questions: Path,
+    *,
+    run: RunDirectory | None,
+    has_gpu: bool,
+    scratch: Path,
+) -> tuple[Config, str]:
+    """The config and where it comes from: `file`, else the run, else the one that is shipped, fitted to the models.
+
+    Raises UserError if the config is wrong or its context too short for the questions.
+    """
+    source = file or CONFIGS / ("evaluate_gpu.toml" if has_gpu else "evaluate_cpu.toml")
+    origin = str(source)
+    if file is None and run is not None:
+        source, origin = scratch / "run.toml", str(run.path / "run.json")
+        source.write_text(dump_config(run_config(run)), encoding="utf-8")
+    config = load_config(source, overrides)
+    corrected = config.evaluate.corrected_share > 0
+    longest = max(longest_prompt_tokens(model, questions, corrected=corrected) for model in models)
+    if file is None and run is None:
+        config = load_config(source, [*fitted(config, models, longest), *overrides])
+    _check_room(config, longest)
+    return config, origin
+
+
+def fitted(config: Config, models: list[Path], num_prompt_tokens: int) -> list[str]:
+    """Overrides for the context, which no model's may exceed, and for the attempts, which must leave room for
+    corrections. Raises UserError if the prompts leave no room at all."""
+    context = min(config.engines.max_model_len, *map(context_tokens, models))
+    room = (context - num_prompt_tokens) // 2
+    if room < 1:
+        names = ", ".join(map(str, models))
+        raise UserError(
+            f"{names}: a context of {context} tokens is too short: the longest prompt has {num_prompt_tokens}, and an "
+            "attempt and its correction must follow; take shorter questions or another model"
+        )
+    attempt = min(config.generate.sampling.max_tokens, room)
+    correction = min(config.correct.sampling.max_tokens, room)
+    return [
+        f"engines.max_model_len={context}",
+        f"generate.sampling.max_tokens={attempt}",
+        f"correct.sampling.max_tokens={correction}",
+    ]
+
+
+def context_tokens(model_dir: Path) -> int:
+    """The positions that a model was made for. Raises UserError if its config does not say."""
+    config: dict[str, Any] = read_json(model_dir / "config.json")
+    positions = config.get("text_config", config).get("max_position_embeddings")
+    if not isinstance(positions, int):
+        raise UserError(f"{model_dir / 'config.json'} names no max_position_embeddings: give a config with --config")
+    return positions
+
+
+def longest_prompt_tokens(model_dir: Path, questions: Path, *, corrected: bool) -> int:
+    """Tokens of the longest prompt, that of a correction without its attempt if answers are corrected, too."""
+    tokenizer = load_tokenizer(model_dir)
+    blocks = QuestionSet.whole(questions, BLOCK_SIZE)
+    longest = 0
+    for index in range(blocks.num_blocks):
+        prompts = _prompts(blocks.block(index), corrected=corrected)
+        longest = max(longest, *map(len, prompt_token_ids(tokenizer, prompts, [""] * len(prompts))))
+    return longest
+
+
+def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
+    """The config for the engines of one policy, made for adapters of its rank or for none; `name` tells its engines
+    from others."""
+    dpo = config.dpo.model_copy(update={"method": "full"})
+    if policy.adapter_dir:
+        rank = read_json(policy.adapter_dir / "adapter_config.json")["r"]
+        dpo = config.dpo.model_copy(
+            update={"method": "lora", "lora": config.dpo.lora.model_copy(update={"rank": rank})}
+        )
+    parts = {
+        "run": config.run.model_copy(update={"name": f"evaluate-{name}"}),
+        "sft": config.sft.model_copy(update={"method": "full"}),
+        "dpo": dpo,
+        "engines": config.engines.model_copy(update={"separate_corrector": 0}),
+    }
+    return config.model_copy(update=parts)
+
+
+def check_fit(config: Config, models: list[Path], resources: ClusterResources) -> None:
+    """Raises UserError, naming what is short and what to change, if the engines of one policy at a time do not fit."""
+    engines = config.engines
+    memory_gib = max(engine_memory_gib(config, check_model(model)) for model in models)
+    num = engines.num_engines
+    needs = (
+        ("CPUs", num * engines.num_cpus, resources.num_cpus, "engines.num_cpus"),
+        ("GPUs", num * engines.num_gpus, resources.num_gpus, "engines.num_gpus (0 runs on the CPU)"),
+        ("GiB of memory", num * memory_gib + DRIVER_GIB, resources.memory_gib, "engines.kv_cache_gib"),
+    )
+    shortfalls = [
+        f"{needed:.3g} {what} needed, {there:.3g} there: lower engines.num_engines or {key}"
+        for what, needed, there, key in needs
+        if needed > there
+    ]
+    if shortfalls:
+        raise UserError("the engines do not fit the cluster: " + "; ".join(shortfalls))
+
+
+def _prompts(questions: Iterable[Question], *, corrected: bool) -> list[str]:
+    unkeyed = [question.unkeyed() for question in questions]
+    return [correction_prompt(each, "", "check") if corrected else solve_prompt(each) for each in unkeyed]
+
+
+def _check_room(config: Config, num_prompt_tokens: int) -> None:
+    """The corrections of an evaluation may be as long as its attempts."""
+    new_tokens = config.generate.sampling.max_tokens
+    attempt = new_tokens if config.evaluate.corrected_share else 0
+    check_context(num_prompt_tokens + attempt, new_tokens, config.engines.max_model_len)

@@ -1,0 +1,141 @@
+"""Real fits of two workers on Ray Train, of a tiny random model."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from medcritical_ray.config import DpoConfig, LoraConfig, SftConfig, TrainersConfig
+from medcritical_ray.errors import RunFailed, WaitTimeout
+from medcritical_ray.records import Demonstration, PreferencePair
+from medcritical_ray.tables import write_part
+from medcritical_ray.training.models import base_dir, load_frozen
+from medcritical_ray.training.prepare import Limits, prepare_sft
+
+pytestmark = pytest.mark.integration
+
+TRAINERS = TrainersConfig(
+    num_workers=2, num_cpus=0.5, num_gpus=0, max_tokens_per_forward=512, max_failures=0, timeout_s=250
+)
+
+
+def demonstrations(num_rows: int) -> list[Demonstration]:
+    return [
+        Demonstration(question_id=f"q{n}", task="solve", prompt=f" w{n} w{n + 1}", response=f" w{n + 1}" + " w9" * n)
+        for n in range(num_rows)
+    ]
+
+
+def pairs(num_rows: int) -> list[PreferencePair]:
+    return [
+        PreferencePair(
+            iteration=1,
+            question_id=f"q{n}",
+            source="own",
+            prompt=f" w{n} w{n + 1}",
+            prefix="",
+            chosen=f" w{n} w51",
+            rejected=f" w{n} w52" + " w53" * (n % 3),
+            chosen_version=0,
+            rejected_version=0,
+            reason="",
+        )
+        for n in range(num_rows)
+    ]
+
+
+def training_workers() -> list[psutil.Process]:
+    """Of the cluster that this process started."""
+    processes = psutil.Process().children(recursive=True)
+    return [process for process in processes if "ray::RayTrainWorker" in " ".join(process.cmdline())]
+
+
+def test_two_workers_train_to_the_weights_that_one_process_trains_to(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+):
+    from actors.train import fit_sft
+
+    policy = tied_policies[0]
+    rows = demonstrations(7)  # an odd number: the shards differ in size, and no row is left over
+    write_part(tmp_path / "rows", 0, rows[:5], Demonstration)
+    write_part(tmp_path / "rows", 1, rows[5:], Demonstration)
+    config = SftConfig(method="full", num_epochs=4, batch_size=8, learning_rate=1e-3, max_length_tokens=32)
+    steps: list[dict[str, float]] = []
+    out = tmp_path / "out"
+    figures = fit_sft(policy, tmp_path / "rows", out, config, TRAINERS, name="sft", seed=3, on_step=steps.append)
+
+    alone = prepare_sft(policy, rows, config, Limits(seed=3, max_tokens_per_forward=512), torch.device("cpu"))
+    expected = alone.train(alone.model, lambda _: None)
+    assert figures["num_demonstrations"] == expected["num_demonstrations"] == 7
+    assert figures["last_step"] == pytest.approx(expected["last_step"], rel=1e-3)
+    trained = load_frozen(out, torch.device("cpu")).state_dict()
+    for name, weight in alone.model.state_dict().items():
+        torch.testing.assert_close(trained[name], weight, atol=1e-4, rtol=1e-3)
+    assert [step["step"] for step in steps] == [1, 2, 3, 4]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "rows"]
+
+
+def test_dpo_of_an_adapter_ends_as_if_no_worker_had_died(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+):
+    from actors.train import fit_dpo
+
+    policy = tied_policies[0]
+    write_part(tmp_path / "rows", 0, pairs(45), PreferencePair)
+    config = DpoConfig(
+        method="lora",
+        lora=LoraConfig(rank=4, alpha=8),
+        num_epochs=100,
+        batch_size=8,
+        learning_rate=1e-3,
+        held_out_share=0.3,
+        max_length_tokens=32,
+        early_stop=False,
+    )
+    out = tmp_path / "out"
+    steps: list[float] = []
+
+    def kill_one_worker_once(metrics: dict[str, float]) -> None:
+        if not steps:
+            training_workers()[0].kill()
+        steps.append(metrics["step"])
+
+    trainers = TRAINERS.model_copy(update={"max_failures": 1})
+    figures = fit_dpo(
+        policy, policy, tmp_path / "rows", out, config, trainers, name="dpo", seed=3, on_step=kill_one_worker_once
+    )
+
+    assert steps.count(1.0) == 2
+    assert figures["num_steps"] == figures["last_step"]["num_steps"] == steps[-1]
+    assert figures["num_pairs"] + figures["num_held_out"] == 45
+    assert figures["held_out"]["after"]["ranking_accuracy"] > figures["held_out"]["before"]["ranking_accuracy"]
+    assert figures["held_out"]["after"]["accuracy"] > 0.9
+    assert (out / "adapter_model.safetensors").is_file()
+    assert not (out / "model.safetensors").exists()
+    assert base_dir(out) == policy
+    assert load_frozen(out, torch.device("cpu")).num_parameters() > 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+):
+    from actors.train import fit_sft
+
+    write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
+    config = SftConfig(method="full", num_epochs=3, batch_size=8, learning_rate=1e30, max_length_tokens=32)
+    with pytest.raises(RunFailed, match=r"lower sft\.learning_rate"):
+        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, TRAINERS, name="sft", seed=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
+
+
+def test_a_fit_ends_at_its_time_limit(ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path):
+    from actors.train import fit_sft
+
+    write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
+    trainers = TRAINERS.model_copy(update={"timeout_s": 1.0})
+    config = SftConfig(method="full", num_epochs=1000, batch_size=8, max_length_tokens=32)
+    with pytest.raises(WaitTimeout, match=r"raise trainers\.timeout_s"):
+        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]

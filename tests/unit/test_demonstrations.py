@@ -1,0 +1,191 @@
+"""Stage 1's examples, from a teacher that says what each test wants it to say."""
+
+import random
+from collections import Counter
+
+from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
+from medcritical_ray.prompts import correction_prompt, solve_prompt
+from medcritical_ray.records import Demonstration, Question, Trajectory, UnkeyedQuestion, lettered
+from medcritical_ray.rollouts import Completion, attempt_turns
+from medcritical_ray.trace import KEEP
+
+RIGHT = "Thought: think.\nStep 1: it is two.\nAnswer: two (B)"
+WRONG = "Thought: think.\nStep 1: it is one.\nAnswer: one (A)"
+OTHER_WRONG = "Thought: think.\nStep 1: it is three.\nAnswer: three (C)"
+REDO = "Check: step 1 is wrong: it is not.\nStep 1: it is two.\nAnswer: two (B)"
+
+
+def question(question_id: str = "q1", key: str = "B") -> Question:
+    return Question(id=question_id, source="hand", stem="How many?", options=lettered(["one", "two", "three"]), key=key)
+
+
+class FakeTeacher:
+    """Believes that two is right, whatever the key; its synthetic mistake is the one given."""
+
+    def __init__(self, mistake: str | None = WRONG, correction: str | None = REDO) -> None:
+        self._mistake = mistake
+        self._correction = correction
+        self.shown: list[UnkeyedQuestion] = []
+
+    def template(self, question: UnkeyedQuestion) -> str | None:
+        self.shown.append(question)
+        return RIGHT
+
+    def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
+        self.shown.append(question)
+        return KEEP if attempt == RIGHT else self._correction
+
+    def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
+        self.shown.append(question)
+        return self._mistake
+
+
+def attempts(outputs: list[str], question_id: str = "q1") -> list[Trajectory]:
+    turns = attempt_turns([question(question_id)], iteration=0, num_attempts=len(outputs))
+    completions = [Completion(text=output, finished=True, num_tokens=5) for output in outputs]
+    return [turn.trajectory(completion, version=-1) for turn, completion in zip(turns, completions, strict=True)]
+
+
+def own(
+    written: list[Trajectory],
+    *,
+    keeps_per_mistake: float = 1.0,
+    max_per_question: int = 9,
+    teacher: FakeTeacher | None = None,
+) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
+    """(task, attempt shown, response) of each demonstration, and what was dropped."""
+    drops: Counter[str] = Counter()
+    questions = [question(question_id) for question_id in ("q1", "q2")]
+    made = own_corrections(
+        teacher or FakeTeacher(),
+        questions,
+        written,
+        keeps_per_mistake=keeps_per_mistake,
+        max_per_question=max_per_question,
+        drops=drops,
+    )
+    return [(d.task, d.prompt.split("\nAttempt:\n")[1].rpartition("\n")[0], d.response) for d in made], dict(drops)
+
+
+def synthetic(
+    teacher: FakeTeacher, per_question: int = 1, key: str = "B"
+) -> tuple[list[Demonstration], dict[str, int]]:
+    drops: Counter[str] = Counter()
+    made = synthetic_corrections(teacher, [question(key=key)], per_question=per_question, seed=0, drops=drops)
+    return list(made), dict(drops)
+
+
+def test_a_verified_template_shows_how_to_solve():
+    drops: Counter[str] = Counter()
+    assert list(template_demonstrations(FakeTeacher(), [question()], drops)) == [
+        Demonstration(question_id="q1", task="solve", prompt=solve_prompt(question().unkeyed()), response=RIGHT)
+    ]
+    assert drops == {}
+
+
+def test_a_template_that_misses_the_key_is_dropped_and_counted():
+    drops: Counter[str] = Counter()
+    made = list(template_demonstrations(FakeTeacher(), [question("q1"), question("q2", key="C")], drops))
+    assert [demonstration.question_id for demonstration in made] == ["q1"]
+    assert drops == {"template misses the key": 1}
+
+
+def test_the_teacher_is_only_ever_shown_questions_without_a_key():
+    teacher = FakeTeacher()
+    list(template_demonstrations(teacher, [question()], Counter()))
+    synthetic(teacher)
+    own(attempts([WRONG]), teacher=teacher)
+    assert teacher.shown == [question().unkeyed()] * len(teacher.shown)
+    assert not any(hasattr(shown, "key") for shown in teacher.shown)
+
+
+def test_a_synthetic_mistake_is_repaired_and_checked_and_the_template_is_kept():
+    made, drops = synthetic(FakeTeacher())
+    unkeyed = question().unkeyed()
+    assert [(d.task, d.prompt, d.response) for d in made] == [
+        ("repair", correction_prompt(unkeyed, WRONG, "repair"), REDO),
+        ("check", correction_prompt(unkeyed, WRONG, "check"), REDO),
+        ("check", correction_prompt(unkeyed, RIGHT, "check"), KEEP),
+    ]
+    assert drops == {}
+
+
+def test_no_synthetic_corrections_are_made_where_none_are_wanted():
+    assert synthetic(FakeTeacher(), per_question=0) == ([], {})
+
+
+def test_a_mistake_that_reaches_the_key_is_not_called_wrong():
+    lucky = "Step 1: it is one.\nAnswer: two (B)"
+    made, drops = synthetic(FakeTeacher(mistake=lucky))
+    assert [(d.task, d.response) for d in made] == [("check", KEEP)]
+    assert drops == {"mistake reaches the key": 1}
+
+
+def test_a_teacher_without_a_mistake_is_counted():
+    made, drops = synthetic(FakeTeacher(mistake=None), per_question=2)
+    assert [(d.task, d.response) for d in made] == [("check", KEEP)]
+    assert drops == {"teacher has no mistake": 2}
+
+
+def test_a_correction_that_misses_the_key_is_dropped_and_counted():
+    made, drops = synthetic(FakeTeacher(), key="C")
+    assert made == []
+    assert drops == {"correction misses the key": 1}
+
+
+def test_an_own_mistake_is_repaired_and_checked():
+    assert own(attempts([WRONG])) == ([("repair", WRONG, REDO), ("check", WRONG, REDO)], {})
+
+
+def test_the_same_mistake_is_corrected_once():
+    made, drops = own(attempts([WRONG, WRONG]))
+    assert made == [("repair", WRONG, REDO), ("check", WRONG, REDO)]
+    assert drops == {"attempt made before": 1}
+
+
+def test_the_same_mistake_on_another_question_is_another_mistake():
+    made, _ = own([*attempts([WRONG], "q1"), *attempts([WRONG], "q2")])
+    assert len(made) == 4
+
+
+def test_what_cannot_be_read_is_not_corrected_and_counted():
+    assert own(attempts(["I do not know."])) == ([], {"attempt unfinished or unreadable": 1})
+
+
+def test_no_more_mistakes_of_a_question_are_corrected_than_its_limit():
+    made, drops = own([*attempts([WRONG, OTHER_WRONG], "q1"), *attempts([WRONG], "q2")], max_per_question=1)
+    assert [attempt for _, attempt, _ in made] == [WRONG, WRONG, WRONG, WRONG]
+    assert drops == {"mistake over the limit per question": 1}
+
+
+def right_attempts(count: int) -> list[str]:
+    """Right ones whose thoughts differ."""
+    return [RIGHT.replace("think", f"think {number} times") for number in range(count)]
+
+
+class KeepingTeacher(FakeTeacher):
+    """Keeps whatever ends in its answer."""
+
+    def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
+        return KEEP if attempt.endswith("(B)") else self._correction
+
+
+def kept(made: list[tuple[str, str, str]]) -> int:
+    return sum(response == KEEP for _, _, response in made)
+
+
+def test_right_attempts_are_kept_in_proportion_to_the_mistakes_corrected():
+    written = attempts([WRONG, OTHER_WRONG, *right_attempts(4)])
+    made, drops = own(written, teacher=KeepingTeacher())
+    assert kept(made) == 2
+    assert drops == {"right attempt over keeps_per_mistake": 2}
+    assert kept(own(written, teacher=KeepingTeacher(), keeps_per_mistake=0.5)[0]) == 1
+    assert kept(own(written, teacher=KeepingTeacher(), keeps_per_mistake=0.0)[0]) == 0
+
+
+def test_mistakes_that_were_dropped_call_for_no_keeps():
+    written = attempts([WRONG, OTHER_WRONG, *right_attempts(4)])
+    assert kept(own(written, teacher=KeepingTeacher(), max_per_question=1)[0]) == 1
+    made, drops = own(written, teacher=KeepingTeacher(correction=None))
+    assert made == []
+    assert drops == {"teacher has no correction": 2, "right attempt over keeps_per_mistake": 4}

@@ -1,0 +1,307 @@
+"""The whole game, stage 1 and self-iterations, on clinic questions with a team that needs no engines."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from fakes import RESUME_COMMAND, SKILLS, TOKENS_OF_VERSION, SmallRun, small_config
+
+from medcritical_ray.errors import RunFailed, UserError
+from medcritical_ray.game import Game
+from medcritical_ray.policies import Policy, PolicyStore
+from medcritical_ray.records import PreferencePair, Trajectory
+from medcritical_ray.self_play import TOO_FEW_PAIRS, self_play
+from medcritical_ray.stage_one import stage_one
+from medcritical_ray.summary import summarise
+from medcritical_ray.tables import iter_parts
+
+STAGE_ONE_PHASES = [
+    "evaluate_base",
+    "teach",
+    "draft",
+    "generate",
+    "correct",
+    "train",
+    "publish",
+    "broadcast",
+    "evaluate",
+]
+SELF_ITERATION_PHASES = ["generate", "correct", "pair", "train", "publish", "broadcast", "evaluate"]
+ALL_PHASES = [
+    *((0, phase) for phase in STAGE_ONE_PHASES),
+    *((1, phase) for phase in SELF_ITERATION_PHASES),
+    *((2, phase) for phase in SELF_ITERATION_PHASES),
+]
+
+
+def play_all(game: Game) -> Policy:
+    with game.run:
+        return self_play(game, stage_one(game))
+
+
+def rows_of(run: SmallRun) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every parquet file of a run, by the file's path."""
+    files = sorted(run.path.rglob("*.parquet"))
+    return {str(file.relative_to(run.path)): pq.read_table(file).to_pylist() for file in files}
+
+
+def trajectories(run: SmallRun, directory: str) -> list[Trajectory]:
+    return list(iter_parts(run.path / "iterations" / directory, Trajectory))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_waiting_for_the_disk() -> Iterator[None]:
+    """These runs need not outlive a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallRun, Game]:
+    """A run that nothing interrupted."""
+    run = SmallRun(tmp_path_factory.mktemp("finished"), small_config())
+    game = run.open()
+    assert play_all(game).version == 2
+    return run, game
+
+
+def test_the_phases_come_in_the_methods_order(finished: tuple[SmallRun, Game]):
+    assert finished[1].progress.phases == ALL_PHASES
+
+
+def test_every_question_is_attempted_by_its_key_once_and_none_is_missing(finished: tuple[SmallRun, Game]):
+    run, game = finished
+    for iteration, first in ((1, 6), (2, 14)):
+        asked = [question.id for question in game.train.window(first, 8)]
+        attempts = trajectories(run, f"{iteration:03d}/attempts")
+        assert [(t.iteration, t.question_id, t.task, t.attempt, t.sample) for t in attempts] == [
+            (iteration, question_id, "solve", number, 0) for question_id in asked for number in (0, 1)
+        ]
+
+
+def test_every_wrong_attempt_is_repaired_three_times_and_no_correction_has_the_key_of_another(
+    finished: tuple[SmallRun, Game],
+):
+    for iteration in ("001", "002"):
+        attempts = trajectories(finished[0], f"{iteration}/attempts")
+        corrections = trajectories(finished[0], f"{iteration}/corrections")
+        keys = [(t.question_id, t.task, t.attempt, t.sample) for t in corrections]
+        assert len(set(keys)) == len(keys)
+        repaired = Counter((t.question_id, t.attempt) for t in corrections if t.task == "repair")
+        assert repaired == {(t.question_id, t.attempt): 3 for t in attempts if t.answer and not t.correct}
+        checked = {(t.question_id, t.attempt) for t in corrections if t.task == "check"}
+        assert checked < {(t.question_id, t.attempt) for t in attempts if t.correct}
+
+
+@pytest.mark.parametrize(
+    ("directory", "version"),
+    [
+        ("000/evaluation_base/test/answers", -2),
+        ("000/attempts", -1),
+        ("000/evaluation/dev/answers", 0),
+        ("000/evaluation/test/samples", 0),
+        ("001/attempts", 0),
+        ("001/corrections", 0),
+        ("001/evaluation/dev/corrections", 1),
+        ("002/attempts", 1),
+        ("002/corrections", 1),
+        ("002/evaluation/test/answers", 2),
+    ],
+)
+def test_every_trajectory_carries_the_version_that_wrote_it(
+    finished: tuple[SmallRun, Game], directory: str, version: int
+):
+    written = trajectories(finished[0], directory)
+    assert {(t.version, t.num_tokens) for t in written} == {(version, TOKENS_OF_VERSION + version)}
+
+
+def test_every_pair_names_the_versions_of_both_texts(finished: tuple[SmallRun, Game]):
+    pairs = list(iter_parts(finished[0].path / "iterations/002/pairs", PreferencePair))
+    assert {pair.source for pair in pairs} == {"correction", "own"}
+    assert {(pair.iteration, pair.chosen_version, pair.rejected_version) for pair in pairs} == {(2, 1, 1)}
+
+
+def test_one_version_per_stage_is_published_and_verifies(finished: tuple[SmallRun, Game]):
+    store = PolicyStore(finished[0].path / "policies")
+    assert store.versions() == [0, 1, 2]
+    assert [store.get(version).manifest.parent for version in (0, 1, 2)] == [None, 0, 1]
+    for version in (0, 1, 2):
+        store.verify(version)
+
+
+def test_each_dpo_starts_from_the_policy_that_played_and_takes_it_as_reference(finished: tuple[SmallRun, Game]):
+    assert finished[1].team.trained == [("dpo-001", "v0000", "v0000"), ("dpo-002", "v0001", "v0001")]
+
+
+def test_the_summary_says_what_scripts_are_promised(finished: tuple[SmallRun, Game]):
+    run, game = finished
+    summary = summarise(game, 2)
+    accuracy = summary["accuracy"]
+    assert list(accuracy) == ["base", "sft", "iterations", "final"]
+    assert len(accuracy["iterations"]) == 2
+    assert accuracy["final"] == accuracy["iterations"][1]
+    right = [t.correct for t in trajectories(run, "002/evaluation/test/answers")]
+    assert accuracy["final"] == sum(right) / 8
+    assert summary["num_test"] == 8
+    assert 0 < summary["p_value_final_vs_sft"] <= 1
+    assert summary["seconds"].keys() == {*STAGE_ONE_PHASES, "pair"}
+    assert summary["versions"]["published"] == [0, 1, 2]
+    assert summary["versions"]["adopted"] == [1, 2]
+    assert summary["versions"]["final"] == 2
+
+
+def test_the_summary_counts_the_pairs_that_lie_on_disk(finished: tuple[SmallRun, Game]):
+    run, game = finished
+    for iteration, figures in enumerate(summarise(game, 2)["pairs"], 1):
+        pairs = iter_parts(run.path / f"iterations/{iteration:03d}/pairs", PreferencePair)
+        assert figures["made"] == Counter(pair.source for pair in pairs)
+        assert figures["from_earlier_iterations"] == 0
+
+
+def test_the_teachers_chosen_traces_are_right_line_by_line(finished: tuple[SmallRun, Game]):
+    # The fake writes either what the teacher would or a mistake, and a blind guess at the answer changes no step.
+    shares = summarise(finished[1], 2)["chosen_right_line_by_line"]
+    assert [share["own"] for share in shares] == [1.0, 1.0]
+
+
+def test_a_run_killed_at_the_start_of_every_phase_ends_with_the_same_rows(
+    finished: tuple[SmallRun, Game], tmp_path: Path
+):
+    run = SmallRun(tmp_path, small_config())
+    started = []
+    for _ in ALL_PHASES:
+        game = run.open(killed_at=2)
+        with suppress(KeyboardInterrupt):
+            play_all(game)
+        started.append(game.progress.phases[0])
+    assert started == ALL_PHASES
+    assert rows_of(run) == rows_of(finished[0])
+
+
+def test_a_run_whose_team_dies_at_every_fourth_thing_it_does_ends_with_the_same_rows(
+    finished: tuple[SmallRun, Game], tmp_path: Path
+):
+    run = SmallRun(tmp_path, small_config())
+    failures = []
+    while not (run.path / "iterations/002/DONE").exists():
+        try:
+            play_all(run.open(fails_at=4))
+        except RunFailed as error:
+            failures.append(str(error))
+    assert rows_of(run) == rows_of(finished[0])
+    assert len(failures) > 20
+    for failure in failures:
+        where = r"(stage 1|iteration [12]), (evaluate_base|draft|generate|correct|train|broadcast|evaluate)"
+        assert re.fullmatch(rf"{where}: the machine died; resume with: {RESUME_COMMAND}", failure)
+
+
+def test_a_failure_names_the_phase_the_cause_and_the_command_that_resumes(tmp_path: Path):
+    with pytest.raises(RunFailed) as caught:
+        play_all(SmallRun(tmp_path, small_config()).open(fails_at=1))
+    assert str(caught.value) == (
+        "stage 1, evaluate_base: the machine died; resume with: medcritical self-play --config small.toml --resume"
+    )
+
+
+def test_a_finished_run_does_nothing_when_resumed(finished: tuple[SmallRun, Game]):
+    game = finished[0].open(fails_at=1)
+    assert play_all(game).version == 2
+    assert game.progress.phases == []
+
+
+def test_what_is_the_users_to_mend_passes_as_it_is(finished: tuple[SmallRun, Game]):
+    def work() -> dict[str, Any]:
+        raise UserError("engines.max_model_len = 16: raise it")
+
+    with finished[0].open().run, pytest.raises(UserError, match=r"^engines\.max_model_len = 16: raise it$"):
+        finished[1].once(3, "generate", work)
+
+
+def test_a_policy_worse_on_dev_is_recorded_and_not_adopted_and_the_old_one_goes_on(tmp_path: Path):
+    run = SmallRun(tmp_path, small_config(), SKILLS | {"sft": 0.6, "dpo-001": 0.0})
+    game = run.open()
+    assert play_all(game).version == 2
+    metrics = game.run.metrics(1)
+    assert metrics["adopted_version"] == 0
+    assert metrics["dev_comparison"]["gain"] < 0
+    assert metrics["dev_comparison"]["p_value"] < 0.05
+    assert game.team.trained == [("dpo-001", "v0000", "v0000"), ("dpo-002", "v0000", "v0000")]
+    store = PolicyStore(run.path / "policies")
+    assert [store.get(version).manifest.parent for version in (0, 1, 2)] == [None, 0, 0]
+    assert {t.version for t in trajectories(run, "002/attempts")} == {0}
+    summary = summarise(game, 2)
+    assert summary["accuracy"]["iterations"][0] == 0
+    assert summary["versions"]["adopted"] == [0, 2]
+
+
+def test_a_policy_that_is_worse_by_chance_alone_is_adopted(tmp_path: Path):
+    config = small_config(run={"num_iterations": 1}, evaluate={"accept_p_value": 0.0})
+    game = SmallRun(tmp_path, config, SKILLS | {"sft": 0.6, "dpo-001": 0.0}).open()
+    assert play_all(game).version == 1
+    assert game.run.metrics(1)["dev_comparison"]["gain"] < 0
+
+
+def test_an_iteration_with_too_few_pairs_trains_nothing_and_the_run_goes_on(tmp_path: Path):
+    # A policy that is always right leaves nothing to correct.
+    run = SmallRun(tmp_path, small_config(), SKILLS | {"sft": 1.0})
+    game = run.open()
+    assert play_all(game).version == 0
+    for iteration in (1, 2):
+        assert game.run.metrics(iteration)["reason"] == TOO_FEW_PAIRS
+        assert game.run.metrics(iteration)["adopted_version"] == 0
+    assert game.team.trained == []
+    assert PolicyStore(run.path / "policies").versions() == [0]
+    summary = summarise(game, 0)
+    assert summary["accuracy"] == {
+        "base": summary["accuracy"]["base"],
+        "sft": 1.0,
+        "iterations": [None, None],
+        "final": 1.0,
+    }
+    assert summary["p_value_final_vs_sft"] == 1.0
+
+
+@pytest.fixture(scope="module")
+def tied_to_stage_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallRun, Game]:
+    """A run whose corrector and whose DPO reference stay version 0."""
+    config = small_config(correct={"policy": "initial"}, dpo={"reference": "initial"})
+    run = SmallRun(tmp_path_factory.mktemp("tied"), config)
+    game = run.open()
+    play_all(game)
+    return run, game
+
+
+def test_an_initial_corrector_stays_version_0_while_the_generator_moves_on(tied_to_stage_one: tuple[SmallRun, Game]):
+    run, game = tied_to_stage_one
+    assert {t.version for t in trajectories(run, "002/attempts")} == {1}
+    assert {t.version for t in trajectories(run, "002/corrections")} == {0}
+    assert {version for role, version in game.team.served if role == "corrector"} == {0}
+    pairs = list(iter_parts(run.path / "iterations/002/pairs", PreferencePair))
+    versions = {(pair.source, pair.chosen_version, pair.rejected_version) for pair in pairs}
+    assert versions == {("correction", 0, 1), ("own", 1, 1)}
+
+
+def test_an_initial_reference_is_the_policy_of_stage_1(tied_to_stage_one: tuple[SmallRun, Game]):
+    assert tied_to_stage_one[1].team.trained == [("dpo-001", "v0000", "v0000"), ("dpo-002", "v0001", "v0000")]
+
+
+def test_without_own_attempts_the_draft_becomes_version_0(tmp_path: Path):
+    run = SmallRun(tmp_path, small_config(run={"num_iterations": 1}, sft={"own_attempts": 0}))
+    game = run.open()
+    play_all(game)
+    assert [phase for iteration, phase in game.progress.phases if iteration == 0] == [
+        "evaluate_base",
+        "teach",
+        "draft",
+        "publish",
+        "broadcast",
+        "evaluate",
+    ]
+    assert (run.path / "policies/v0000/config.json").read_text() == '{"skill": 0.3}'

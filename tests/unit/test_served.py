@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from medcritical_ray.errors import UserError
+from medcritical_ray.policies import PolicyStore
+from medcritical_ray.served import ServedPolicy, served_policy
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    """A directory with the files of a model, whose contents do not matter here."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (directory / name).write_text("{}")
+    return directory
+
+
+def test_a_models_directory_is_served_as_it_is(model_dir: Path):
+    assert served_policy(3, model_dir) == ServedPolicy(version=3, model_dir=model_dir)
+
+
+def test_an_adapter_is_served_over_the_model_that_its_manifest_names(model_dir: Path, tmp_path: Path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (adapter / name).write_text("{}")
+    store = PolicyStore(tmp_path / "policies")
+    store.publish(0, model_dir, parent=None, metrics={})
+    store.publish(1, adapter, parent=0, metrics={}, kind="adapter", base="v0000")
+    assert served_policy(1, store.path_of(1)) == ServedPolicy(
+        version=1, model_dir=store.path_of(0), adapter_dir=store.path_of(1)
+    )
+
+
+def test_a_directory_without_weights_is_not_served(model_dir: Path):
+    (model_dir / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"holds no weights: no \*\.safetensors"):
+        served_policy(0, model_dir)
+
+
+def test_a_directory_without_a_config_is_not_served(tmp_path: Path):
+    with pytest.raises(UserError, match=r"is no directory of a model: it has no config\.json"):
+        served_policy(0, tmp_path)

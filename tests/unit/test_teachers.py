@@ -1,0 +1,152 @@
+"""An exam's explanations as a teacher, on invented explanations of the Chinese licensing exam's kind."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from medcritical_ray.grading import grade_attempt, grade_correction
+from medcritical_ray.records import Question, lettered
+from medcritical_ray.teachers import ExplanationTeacher, verified_correction, verified_template
+from medcritical_ray.trace import KEEP
+
+ONE = Question(
+    id="one", source="hand", stem="补充铁的是", options=lettered(["碳酸钙", "硫酸亚铁", "氯化钾", "硫酸镁"]), key="B"
+)
+SEVERAL = Question(
+    id="several", source="hand", stem="脂溶性维生素有", options=lettered(["维生素A", "维生素D", "维生素C"]), key="AB"
+)
+EXPLANATIONS = {
+    "one": "硫酸亚铁（B对）补充铁。碳酸钙（A错）补充钙；氯化钾（C错）补充钾。硫酸镁（D错）补充镁。",
+    "several": "脂溶性维生素包括A、D、E、K（AB对）。\n维生素C（C错）为水溶性。",
+}
+ONE_TEMPLATE = (
+    "Thought: judge the options by what is known of each, then choose.\n"
+    "Step 1: 硫酸亚铁（B对）补充铁。\n"
+    "Step 2: 碳酸钙（A错）补充钙；\n"
+    "Step 3: 氯化钾（C错）补充钾。\n"
+    "Answer: 硫酸亚铁 (B)"
+)
+
+
+def teacher(explanation: str | None = None, **limits: int) -> ExplanationTeacher:
+    """The teacher with the explanations above, or with another one of the first question."""
+    return ExplanationTeacher(EXPLANATIONS | ({"one": explanation} if explanation is not None else {}), **limits)
+
+
+def answer_line(explanation: str) -> str | None:
+    template = teacher(explanation).template(ONE.unkeyed())
+    return template.splitlines()[-1] if template else None
+
+
+def test_a_template_has_the_explanations_sentences_for_its_steps_and_the_letters_judged_right_for_its_answer():
+    assert teacher().template(ONE.unkeyed()) == ONE_TEMPLATE
+
+
+def test_several_letters_judged_right_are_all_the_answer():
+    template = teacher().template(SEVERAL.unkeyed())
+    assert template is not None
+    assert template.splitlines()[-1] == "Answer: 维生素A; 维生素D (AB)"
+    assert grade_attempt(SEVERAL, template, finished=True).correct
+
+
+@pytest.mark.parametrize("explanation", ["铁剂（B对）。", "铁剂（B正确）。", "A错，B对，C错。", "B对", "铁剂(B对)。"])
+def test_a_letter_is_judged_right_in_several_ways(explanation: str):
+    assert answer_line(explanation) == "Answer: 硫酸亚铁 (B)"
+
+
+@pytest.mark.parametrize(
+    "explanation", ["", "硫酸亚铁补充铁。", "A错，C错，D错。", "B不对。", "铁剂（H对）。", "DNA对此无影响。"]
+)
+def test_an_explanation_that_judges_no_option_right_makes_no_template(explanation: str):
+    assert answer_line(explanation) is None
+
+
+def test_a_question_without_an_explanation_has_no_template():
+    drops: Counter[str] = Counter()
+    assert verified_template(ExplanationTeacher({}), ONE, drops) is None
+    assert drops == {"teacher has no template": 1}
+
+
+def test_steps_are_bounded_in_number_and_length():
+    template = teacher(max_steps=2, max_step_chars=4).template(ONE.unkeyed())
+    assert template is not None
+    assert template.splitlines()[1:] == ["Step 1: 硫酸亚铁", "Step 2: 碳酸钙（", "Answer: 硫酸亚铁 (B)"]
+
+
+def test_a_decimal_point_ends_no_sentence():
+    template = teacher("体温37.5℃（B对）。It is so. Then rest.").template(ONE.unkeyed())
+    assert template is not None
+    assert template.splitlines()[1:-1] == ["Step 1: 体温37.5℃（B对）。", "Step 2: It is so.", "Step 3: Then rest."]
+
+
+def test_a_template_that_misses_the_key_is_dropped_and_counted():
+    drops: Counter[str] = Counter()
+    assert verified_template(teacher("碳酸钙（A对）补充铁。"), ONE, drops) is None
+    assert drops == {"template misses the key": 1}
+
+
+def test_a_template_that_reaches_the_key_counts():
+    drops: Counter[str] = Counter()
+    assert verified_template(teacher(), ONE, drops) == ONE_TEMPLATE
+    assert drops == {}
+
+
+def test_an_attempt_with_the_teachers_answer_is_kept():
+    attempt = "Thought: guess.\nStep 1: 铁。\nAnswer: 硫酸亚铁 (B)"
+    assert teacher().correction(ONE.unkeyed(), attempt) == KEEP
+
+
+def test_an_attempt_with_another_answer_is_redone_from_the_first_step_that_differs():
+    attempt = "Thought: guess.\nStep 1: 硫酸亚铁（B对）补充铁。\nStep 2: 碳酸钙也补充铁。\nAnswer: 碳酸钙 (A)"
+    correction = teacher().correction(ONE.unkeyed(), attempt)
+    assert correction == (
+        "Check: step 2 is wrong: it does not lead to the answer.\n"
+        "Step 2: 碳酸钙（A错）补充钙；\nStep 3: 氯化钾（C错）补充钾。\nAnswer: 硫酸亚铁 (B)"
+    )
+    assert grade_correction(ONE, attempt, correction, finished=True).correct
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        ["硫酸亚铁（B对）补充铁。"],
+        ["硫酸亚铁（B对）补充铁。", "碳酸钙（A错）补充钙；", "氯化钾（C错）补充钾。"],
+        ["硫酸亚铁（B对）补充铁。", "碳酸钙（A错）补充钙；", "氯化钾（C错）补充钾。", "还有一步。"],
+    ],
+)
+def test_an_attempt_of_any_length_is_led_to_the_key(steps: list[str]):
+    lines = [f"Step {number}: {step}" for number, step in enumerate(steps, 1)]
+    attempt = "\n".join([*lines, "Answer: 氯化钾 (C)"])
+    drops: Counter[str] = Counter()
+    correction = verified_correction(teacher(), ONE, attempt, drops)
+    assert correction is not None
+    assert drops == {}
+
+
+def test_a_correction_that_misses_the_key_is_dropped_and_counted():
+    drops: Counter[str] = Counter()
+    attempt = "Step 1: 铁。\nAnswer: 硫酸亚铁 (B)"
+    assert verified_correction(teacher("碳酸钙（A对）补充铁。"), ONE, attempt, drops) is None
+    assert drops == {"correction misses the key": 1}
+
+
+def test_keeping_the_right_letter_beside_another_options_text_does_not_count():
+    class Keeps(ExplanationTeacher):
+        def correction(self, question: object, attempt: str) -> str | None:
+            return KEEP
+
+    drops: Counter[str] = Counter()
+    assert verified_correction(Keeps({}), ONE, "Step 1: 铁。\nAnswer: 碳酸钙 (B)", drops) is None
+    assert drops == {"correction misses the key": 1}
+
+
+def test_a_synthetic_mistake_is_the_template_with_another_option():
+    mistakes = {teacher().mistake(ONE.unkeyed(), random.Random(seed)) for seed in range(30)}
+    steps = ONE_TEMPLATE.removesuffix("Answer: 硫酸亚铁 (B)")
+    assert mistakes == {steps + answer for answer in ("Answer: 碳酸钙 (A)", "Answer: 氯化钾 (C)", "Answer: 硫酸镁 (D)")}
+
+
+def test_no_mistake_is_made_of_a_question_without_a_template():
+    assert ExplanationTeacher({}).mistake(ONE.unkeyed(), random.Random(0)) is None
