@@ -22,7 +22,7 @@ from ray.train import CheckpointConfig, DataConfig, FailureConfig, LoggingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from actors.train_worker import Assignment, DpoTask, SftTask, Task, train_worker
+from actors.train_worker import Assignment, DpoTask, SftTask, Task, steps_files, train_worker
 from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
 from medcritical_ray.tables import count_rows, part_paths
@@ -91,7 +91,7 @@ def _fit(
         max_tokens_per_forward=trainers.max_tokens_per_forward,
         deadline=time.time() + trainers.timeout_s,
         timeout_s=trainers.timeout_s,
-        steps_file=run_dir / "steps.jsonl",
+        run_dir=run_dir,
     )
     run_dir.mkdir(parents=True)
     try:
@@ -109,7 +109,7 @@ def _fit(
                 logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # as above
             ),
         )
-        steps = _StepsFile(assignment.steps_file, on_step)
+        steps = _Steps(run_dir, on_step)
         result = _wait_for(trainer, assignment, name, steps)
         return _take_policy(result, out_dir)
     finally:
@@ -130,10 +130,13 @@ def _shards(rows_dir: Path, num_workers: int) -> dict[str, Any]:
         )
     rows = pyarrow.dataset.dataset([str(path) for path in part_paths(rows_dir)])
     bounds = [num_rows * rank // num_workers for rank in range(num_workers + 1)]
-    return {
-        str(rank): ray.data.from_arrow(rows.take(list(range(bounds[rank], bounds[rank + 1]))))
-        for rank in range(num_workers)
-    }
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    with ray.data.DataContext.current(context):
+        return {
+            str(rank): ray.data.from_arrow(rows.take(list(range(bounds[rank], bounds[rank + 1]))))
+            for rank in range(num_workers)
+        }
 
 
 def _scaling(trainers: TrainersConfig) -> ScalingConfig:
@@ -145,28 +148,30 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
     )
 
 
-class _StepsFile:
-    """The steps that rank 0 writes, a JSON object per line, shown as they come; from the start if training restarts."""
+class _Steps:
+    """The steps that rank 0 writes, shown as they come, and again from the first if the training starts again."""
 
-    def __init__(self, path: Path, on_step: OnStep | None) -> None:
-        self._path = path
+    def __init__(self, run_dir: Path, on_step: OnStep | None) -> None:
+        self._run_dir = run_dir
         self._on_step = on_step
-        self._num_bytes_shown = 0
+        self._num_bytes_shown: dict[Path, int] = {}
 
     def show_new(self) -> None:
-        if self._on_step is None or not self._path.is_file():
-            return
-        if self._path.stat().st_size < self._num_bytes_shown:
-            self._num_bytes_shown = 0
-        with self._path.open("rb") as file:
-            file.seek(self._num_bytes_shown)
-            complete_lines = file.read().rpartition(b"\n")[0]
-        for line in complete_lines.splitlines():
+        files = steps_files(self._run_dir) if self._on_step else []
+        for path in files[-1:]:
+            self._show_new_of(path, self._num_bytes_shown.get(path, 0))
+
+    def _show_new_of(self, path: Path, num_bytes_shown: int) -> None:
+        with path.open("rb") as file:
+            file.seek(num_bytes_shown)
+            text, end_of_line, _ = file.read().rpartition(b"\n")
+        for line in text.splitlines():
+            assert self._on_step is not None
             self._on_step(json.loads(line))
-        self._num_bytes_shown += len(complete_lines) + bool(complete_lines)
+        self._num_bytes_shown[path] = num_bytes_shown + len(text + end_of_line)
 
 
-def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _StepsFile) -> ray.train.Result:
+def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _Steps) -> ray.train.Result:
     """The result of the fit, which runs in a daemon thread, since it has no time limit of its own.
 
     Workers end themselves at the deadline. If they do not, what is left of the fit ends with the job that started it.

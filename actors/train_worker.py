@@ -39,14 +39,19 @@ Task = SftTask | DpoTask
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """What the workers of a fit are told. `deadline` is a time as `time.time()` gives it, `timeout_s` after the start;
-    rank 0 writes the metrics of each step to `steps_file`, a JSON object per line."""
+    rank 0 writes the metrics of each step to a file in `run_dir` (see `steps_files`), a JSON object per line."""
 
     task: Task
     seed: int
     max_tokens_per_forward: int
     deadline: float
     timeout_s: float
-    steps_file: Path
+    run_dir: Path
+
+
+def steps_files(run_dir: Path) -> list[Path]:
+    """One for each time that the training has started, in order."""
+    return sorted(run_dir.glob("steps-*.jsonl"))
 
 
 def train_worker(settings: dict[str, Assignment]) -> dict[str, Any] | MedCriticalError:
@@ -99,7 +104,8 @@ def _steps_writer(assignment: Assignment) -> Iterator[Callable[[dict[str, float]
 
     device = ray.train.torch.get_device()
     is_first = ray.train.get_context().get_world_rank() == 0
-    with assignment.steps_file.open("w", encoding="utf-8") if is_first else nullcontext() as file:
+    path = assignment.run_dir / f"steps-{time.time_ns()}.jsonl"
+    with path.open("x", encoding="utf-8") if is_first else nullcontext() as file:
 
         def on_step(metrics: dict[str, float]) -> None:
             if file is not None:

@@ -1,7 +1,7 @@
 """The console command `medcritical`, and what every job needs to be run from a shell.
 
-A job is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`. It is imported when it is
-chosen, so that the help answers at once.
+A job is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`. It is imported when it
+is chosen, so that the help answers at once.
 """
 
 import argparse

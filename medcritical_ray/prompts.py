@@ -10,8 +10,8 @@ _INSTRUCTIONS: dict[Task, str] = {
 
 
 def question_text(question: UnkeyedQuestion) -> str:
-    """Stem and options. An option stands as an answer line states it, text before letter, so that naming the letter of a
-    result is copying, which even a tiny model can do."""
+    """Stem and options. An option stands as an answer line states it, text before letter, so that naming the letter of
+    a result is copying, which even a tiny model can do."""
     options = "\n".join(f"- {option.text} ({option.letter})" for option in question.options)
     return f"{question.stem}\n{options}"
 

@@ -11,9 +11,10 @@ from itertools import count
 from typing import TypeVar
 
 from medcritical_ray.clinic import reasoning
-from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, draw_case
+from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, Case, draw_case
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
 from medcritical_ray.records import LETTERS, lettered
+from medcritical_ray.trace import KEEP, first_differing_step, format_steps, steps_of
 
 Value = TypeVar("Value", str, int, bool)
 
@@ -62,16 +63,16 @@ class Sayings(reasoning.Facts):
 
 
 def documents(world: World, seed: int, *, num_drills: int) -> Iterator[str]:
-    """Yields documents without end: first `num_drills`, most of which teach to copy and to look up, then mostly sayings.
+    """Yields documents without end: first `num_drills`, most of which teach to copy and look up, then mostly sayings.
 
     A tiny model learns to look an option up suddenly, after some thousand sequences of copying, and hardly ever from
     sayings alone (measured: chance for 1,000 steps, then right within 300).
     """
     rng = random.Random(f"corpus {seed}")
     sayings = Sayings(world, rng)
-    kinds = (_copying, _looking_up, _facts, _case_notes)
+    kinds = (_copying, _looking_up, _facts, _case_notes, _disputes)
     for number in count():
-        weights = (0.5, 0.35, 0.1, 0.05) if number < num_drills else (0.1, 0.2, 0.3, 0.4)
+        weights = (0.5, 0.35, 0.1, 0.05, 0.0) if number < num_drills else (0.05, 0.2, 0.25, 0.25, 0.25)
         (kind,) = rng.choices(kinds, weights)
         yield kind(world, sayings, rng)
 
@@ -90,12 +91,13 @@ def _copying(world: World, sayings: Sayings, rng: random.Random) -> str:
 
 
 def _looking_up(world: World, sayings: Sayings, rng: random.Random) -> str:
-    """Lettered options, and some of them named with their letters."""
+    """Lettered options, sayings that have nothing to do with them, and then some of the options with their letters."""
     kind = rng.choice((list(world.conditions), list(world.treatments), None))
     options = lettered(rng.sample(kind, 5) if kind else _doses(world, rng))
     listing = "\n".join(f"- {option.text} ({option.letter})" for option in options)
     asked = rng.sample(options, 3)
-    return "\n".join([listing, *(f"Answer: {option.text} ({option.letter})" for option in asked)])
+    between = [_fact(world, sayings, rng) for _ in range(rng.randint(0, 6))]
+    return "\n".join([listing, *between, *(f"Answer: {option.text} ({option.letter})" for option in asked)])
 
 
 def _facts(world: World, sayings: Sayings, rng: random.Random) -> str:
@@ -107,6 +109,8 @@ def _fact(world: World, sayings: Sayings, rng: random.Random) -> str:
     case = draw_case(world, rng, 3)
     condition = rng.choice(list(world.conditions))
     treatment = rng.choice(list(world.treatments))
+    forbidding = world.treatments[treatment].contraindications
+    contraindication = rng.choice(forbidding if rng.random() < 0.5 else world.contraindications)
     per_kg = rng.choice(list(world.treatments.values())).dose_per_kg
     unit = world.treatments[treatment].unit
     tellings = (
@@ -114,19 +118,36 @@ def _fact(world: World, sayings: Sayings, rng: random.Random) -> str:
         lambda: reasoning.first_choice_line(condition, sayings.first_choice(condition)),
         lambda: reasoning.alternative_line(condition, sayings.alternative(condition)),
         lambda: reasoning.contraindication_line(
-            case.contraindication, treatment, forbidden=sayings.forbids(case.contraindication, treatment)
+            contraindication, treatment, forbidden=sayings.forbids(contraindication, treatment)
         ),
         lambda: reasoning.dose_line(treatment, sayings.dose_per_kg(treatment), unit),
         lambda: reasoning.product_line(per_kg, unit, case.weight_kg, f"{per_kg * case.weight_kg} {unit}"),
     )
-    return rng.choice(tellings)()
+    return rng.choices(tellings, weights=(2, 1, 1, 4, 1, 1))[0]()
 
 
 def _case_notes(world: World, sayings: Sayings, rng: random.Random) -> str:
     """A patient, and the steps that somebody took: a chain of sayings, with no options and no answer."""
     case = draw_case(world, rng, rng.choice(tuple(ASKS_BY_DIFFICULTY)))
-    steps = reasoning.reason(sayings, case).steps
-    return "\n".join([case.stem(), *steps])
+    return "\n".join([case.stem(), *_steps(sayings, case)])
+
+
+def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
+    """Two people reason about a patient, and the second says where the first went astray, rightly or wrongly."""
+    case = draw_case(world, rng, rng.choice(tuple(ASKS_BY_DIFFICULTY)))
+    first, second = _steps(sayings, case), _steps(sayings, case)
+    attempt = [case.stem(), "Attempt:", *first]
+    if first == second:
+        return "\n".join([*attempt, KEEP])
+    step = first_differing_step("\n".join(first), "\n".join(second))
+    (said,) = steps_of(first[step - 1])
+    return "\n".join([*attempt, f"Check: step {step} is wrong: {reasoning.denial(said)}", *second[step - 1 :]])
+
+
+def _steps(sayings: Sayings, case: Case) -> list[str]:
+    """The numbered lines of one person's reasoning."""
+    chain = reasoning.reason(sayings, case)
+    return format_steps(chain.steps, 1, chain.key_steps)
 
 
 def _doses(world: World, rng: random.Random) -> list[str]:

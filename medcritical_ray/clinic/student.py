@@ -22,8 +22,8 @@ from medcritical_ray.records import LETTERS
 
 MAX_LENGTH_TOKENS = 512
 ROPE_THETA = 10_000.0
-"""Base of the rotary frequencies. A head has 16 of them: the fast ones tell positions, the slow ones leave room to match
-tokens wherever they stand."""
+"""Base of the rotary frequencies. A head has 16 of them: the fast ones tell positions, the slow ones leave room to
+match tokens wherever they stand."""
 
 
 def base_student_dir() -> Path:

@@ -53,7 +53,9 @@ def train_base(
         num_epochs=1,
         num_steps_per_epoch=num_steps,
         learning_rate=LEARNING_RATE,
-        warmup_share=0.03,
+        warmup_share=0.02,
+        decay_share=0.25,
+        adam_beta2=0.98,
     )
     train(model, lambda epoch: _steps(corpus, tokenizer, num_steps, seed), _loss, settings, report)
     save_policy(model, tokenizer, directory)
@@ -71,7 +73,7 @@ def look_up_accuracy(model: nn.Module, tokenizer: PreTrainedTokenizerBase, world
     is_letter = torch.isin(
         actual, torch.tensor(tokenizer.convert_tokens_to_ids([f" ({letter})" for letter in "ABCDE"]))
     )
-    after_listing = torch.eq(actual, tokenizer.convert_tokens_to_ids("Answer")).cumsum(1) > 0
+    after_listing = torch.isin(actual, torch.tensor(tokenizer.convert_tokens_to_ids(["Answer"]))).cumsum(1) > 0
     asked = is_letter & after_listing
     return float((predicted == actual)[asked].float().mean())
 

@@ -33,13 +33,19 @@ batch are divided by the step's size, so that adding up over passes and workers 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopSettings:
-    """`config_part` ("dpo") is where the learning rate stands in the config, for messages."""
+    """`config_part` ("dpo") is where the learning rate stands in the config, for messages.
+
+    The learning rate rises over the first `warmup_share` of the steps and falls over the last `decay_share`; None means
+    that it falls from where it has risen.
+    """
 
     config_part: str
     num_epochs: int
     num_steps_per_epoch: int
     learning_rate: float
     warmup_share: float = 0.1
+    decay_share: float | None = None
+    adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
 
 
@@ -71,14 +77,14 @@ def train(
     return history
 
 
-def learning_rate_factor(step: int, num_warmup_steps: int, num_steps: int) -> float:
-    """The share of the peak learning rate at a step, counted from 0: up in equal parts to 1, then down in equal parts.
+def learning_rate_factor(step: int, num_warmup_steps: int, num_decay_steps: int, num_steps: int) -> float:
+    """The share of the peak learning rate at a step, counted from 0: up in equal parts to 1, in the end down likewise.
 
     No step has a rate of 0, neither the first nor the last, since trainings of a few dozen steps are usual here.
     """
     if step < num_warmup_steps:
         return (step + 1) / num_warmup_steps
-    return max(0.0, (num_steps - step) / (num_steps - num_warmup_steps + 1))
+    return min(1.0, max(0.0, (num_steps - step) / (num_decay_steps + 1)))
 
 
 def step_size(batches: Sequence[Batch], device: torch.device) -> StepSize:
@@ -107,12 +113,19 @@ class _Update:
     def __init__(self, model: nn.Module, settings: LoopSettings, num_steps: int) -> None:
         self._settings = settings
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=settings.learning_rate, betas=(0.9, settings.adam_beta2), weight_decay=0.0
+        )
         num_warmup_steps = math.ceil(settings.warmup_share * num_steps)
-        self._schedule = LambdaLR(self._optimizer, lambda step: learning_rate_factor(step, num_warmup_steps, num_steps))
+        num_decay_steps = num_steps - num_warmup_steps
+        if settings.decay_share is not None:
+            num_decay_steps = math.ceil(settings.decay_share * num_steps)
+        self._schedule = LambdaLR(
+            self._optimizer, lambda step: learning_rate_factor(step, num_warmup_steps, num_decay_steps, num_steps)
+        )
 
     def __call__(self, metrics: StepMetrics) -> StepMetrics:
-        learning_rate = self._schedule.get_last_lr()[0]
+        learning_rate = float(self._schedule.get_last_lr()[0])
         grad_norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
         if not (math.isfinite(metrics["loss"]) and math.isfinite(grad_norm)):
             part = self._settings.config_part

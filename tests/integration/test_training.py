@@ -177,4 +177,4 @@ def test_a_fresh_student_is_saved_and_loaded_with_its_own_tokenizer(tmp_path: Pa
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_but_is_never_zero():
-    assert [learning_rate_factor(step, 2, 6) for step in range(6)] == [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
+    assert [learning_rate_factor(step, 2, 4, 6) for step in range(6)] == [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
