@@ -40,14 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints a table and writes the result. Raises UserError before anything starts if an input is wrong."""
-    from rich.console import Console
-
-    from jobs.terminal import print_evaluation
+    from jobs.terminal import print_evaluation, wide_console
     from medcritical_ray.files import write_json
 
     check_out(args.out, args.questions)
     with tempfile.TemporaryDirectory(prefix="medcritical-evaluate-") as scratch:
-        console = Console()
+        console = wide_console()
         result = evaluate(args, Path(scratch), console)
     write_json(args.out, result)
     print_evaluation(console, result)

@@ -53,14 +53,12 @@ def dry_run(config: "Config") -> int:
 
 def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
-    from rich.console import Console
-
     from actors.cluster import connected
     from actors.team import RayTeam
-    from jobs.terminal import TerminalProgress, print_summary
+    from jobs.terminal import TerminalProgress, print_summary, wide_console
     from medcritical_ray.opening import open_run, run_path
 
-    console = Console()
+    console = wide_console()
     summary_file = run_path(config) / "summary.json"
     plan = _plan(config)
     with open_run(config, resume=resume, resume_command=command) as directory:

@@ -10,6 +10,19 @@ from rich.table import Table
 
 from medcritical_ray.statistics import Proportion
 
+_SHOWN = ("demonstrations", "num_trajectories", "solve_right", "repair_right", "check_right", "pairs", "version")
+"""The figures of a phase that its line shows, where it has them."""
+
+
+MIN_WIDTH = 110
+"""Columns that the tables need; on a narrower terminal their lines wrap, their words do not."""
+
+
+def wide_console() -> Console:
+    console = Console()
+    console.width = max(console.width, MIN_WIDTH)
+    return console
+
 
 class TerminalProgress:
     """A bar for the blocks of the phase under way, and a line for every phase that is done."""
@@ -177,9 +190,15 @@ def _news(result: dict[str, Any]) -> str:
     """The figures of a phase that a person waits for."""
     if "test" in result:
         return f"test accuracy {_percent(result['test']['accuracy']['value'])}"
-    shown = {
-        key: value
-        for key, value in result.items()
-        if key not in ("seconds", "dropped") and isinstance(value, int | dict)
-    }
-    return ", ".join(f"{phase_name(key)} {value}" for key, value in shown.items())[:110]
+    if "last_step" in result:
+        examples = result.get("num_pairs", result.get("num_demonstrations"))
+        return f"{examples} examples, loss {result['first_step']['loss']:.3f} to {result['last_step']['loss']:.3f}"
+    shown = {key: result[key] for key in _SHOWN if key in result}
+    return ", ".join(f"{phase_name(key)} {_plain(value)}" for key, value in shown.items())
+
+
+def _plain(value: Any) -> str:
+    """A number, or counts by name in brackets."""
+    if not isinstance(value, dict):
+        return str(value)
+    return "(" + ", ".join(f"{name} {number}" for name, number in value.items()) + ")"

@@ -72,7 +72,7 @@ def documents(world: World, seed: int, *, num_drills: int) -> Iterator[str]:
     sayings = Sayings(world, rng)
     kinds = (_copying, _looking_up, _facts, _case_notes, _disputes)
     for number in count():
-        weights = (0.5, 0.35, 0.1, 0.05, 0.0) if number < num_drills else (0.05, 0.2, 0.25, 0.25, 0.25)
+        weights = (0.5, 0.35, 0.1, 0.05, 0.0) if number < num_drills else (0.05, 0.35, 0.2, 0.2, 0.2)
         (kind,) = rng.choices(kinds, weights)
         yield kind(world, sayings, rng)
 
@@ -91,13 +91,30 @@ def _copying(world: World, sayings: Sayings, rng: random.Random) -> str:
 
 
 def _looking_up(world: World, sayings: Sayings, rng: random.Random) -> str:
-    """Lettered options, sayings that have nothing to do with them, and then some of the options with their letters."""
+    """Lettered options, some talk in which they may be named, and then some of them with their letters.
+
+    In an exam, too, an option's name stands in the reasoning as well as in the list, and only the list has its letter.
+    """
     kind = rng.choice((list(world.conditions), list(world.treatments), None))
     options = lettered(rng.sample(kind, 5) if kind else _doses(world, rng))
     listing = "\n".join(f"- {option.text} ({option.letter})" for option in options)
     asked = rng.sample(options, 3)
-    between = [_fact(world, sayings, rng) for _ in range(rng.randint(0, 6))]
+    between = [_fact(world, sayings, rng) for _ in range(rng.randint(0, 3))]
+    between += [_mention(world, sayings, option.text, rng) for option in rng.choices(asked, k=rng.randint(0, 4))]
+    rng.shuffle(between)
     return "\n".join([listing, *between, *(f"Answer: {option.text} ({option.letter})" for option in asked)])
+
+
+def _mention(world: World, sayings: Sayings, name: str, rng: random.Random) -> str:
+    """A saying about a condition, a treatment or a dose."""
+    if name in world.conditions:
+        return reasoning.first_choice_line(name, sayings.first_choice(name))
+    if name in world.treatments:
+        contraindication = rng.choice(world.contraindications)
+        forbidden = sayings.forbids(contraindication, name)
+        return reasoning.contraindication_line(contraindication, name, forbidden=forbidden)
+    weight, (amount, unit) = rng.choice(WEIGHTS_KG), name.split()
+    return reasoning.product_line(int(amount) // weight, unit, weight, name)
 
 
 def _facts(world: World, sayings: Sayings, rng: random.Random) -> str:
