@@ -38,7 +38,7 @@ class SftConfig(Part):
         default=2, ge=0, description="Corrections of the student's own mistakes per stage-1 question, at most."
     )
     keeps_per_mistake: float = Field(
-        default=1.0, ge=0, description="Examples of right attempts to keep per correction of a mistake."
+        default=1.0, ge=0, description="Right attempts kept for each mistake that is checked."
     )
 
 

@@ -145,7 +145,7 @@ def test_the_same_mistake_is_corrected_once():
 
 def test_the_same_mistake_on_another_question_is_another_mistake():
     made, _ = own([*attempts([WRONG], "q1"), *attempts([WRONG], "q2")])
-    assert len(made) == 4
+    assert [task for task, _, _ in made] == ["repair", "check", "repair"]
 
 
 def test_what_cannot_be_read_is_not_corrected_and_counted():
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_not_corrected_and_counted():
 
 def test_no_more_mistakes_of_a_question_are_corrected_than_its_limit():
     made, drops = own([*attempts([WRONG, OTHER_WRONG], "q1"), *attempts([WRONG], "q2")], max_per_question=1)
-    assert [attempt for _, attempt, _ in made] == [WRONG, WRONG, WRONG, WRONG]
+    assert [attempt for _, attempt, _ in made] == [WRONG, WRONG, WRONG]
     assert drops == {"mistake over the limit per question": 1}
 
 
@@ -174,18 +174,24 @@ def kept(made: list[tuple[str, str, str]]) -> int:
     return sum(response == KEEP for _, _, response in made)
 
 
-def test_right_attempts_are_kept_in_proportion_to_the_mistakes_corrected():
-    written = attempts([WRONG, OTHER_WRONG, *right_attempts(4)])
-    made, drops = own(written, teacher=KeepingTeacher())
-    assert kept(made) == 2
-    assert drops == {"right attempt over keeps_per_mistake": 2}
-    assert kept(own(written, teacher=KeepingTeacher(), keeps_per_mistake=0.5)[0]) == 1
-    assert kept(own(written, teacher=KeepingTeacher(), keeps_per_mistake=0.0)[0]) == 0
+def checked_mistakes(made: list[tuple[str, str, str]]) -> int:
+    return sum(task == "check" and response != KEEP for task, _, response in made)
 
 
-def test_mistakes_that_were_dropped_call_for_no_keeps():
-    written = attempts([WRONG, OTHER_WRONG, *right_attempts(4)])
-    assert kept(own(written, teacher=KeepingTeacher(), max_per_question=1)[0]) == 1
-    made, drops = own(written, teacher=KeepingTeacher(correction=None))
+def test_mistakes_are_checked_in_proportion_to_the_right_attempts_kept():
+    written = attempts([*right_attempts(2), *(WRONG.replace("think", f"guess {n} times") for n in range(6))])
+    balanced, _ = own(written, teacher=KeepingTeacher(), max_per_question=9)
+    assert (kept(balanced), checked_mistakes(balanced)) == (2, 3)
+    assert checked_mistakes(own(written, teacher=KeepingTeacher(), max_per_question=9, keeps_per_mistake=2.0)[0]) == 2
+    assert checked_mistakes(own(written, teacher=KeepingTeacher(), max_per_question=9, keeps_per_mistake=0.0)[0]) == 6
+
+
+def test_every_mistake_is_repaired_however_few_are_checked():
+    made, _ = own(attempts([WRONG, OTHER_WRONG]))
+    assert [task for task, _, _ in made] == ["repair", "check", "repair"]
+
+
+def test_an_attempt_without_a_correction_is_dropped_and_counted():
+    made, drops = own(attempts([WRONG, OTHER_WRONG]), teacher=KeepingTeacher(correction=None))
     assert made == []
-    assert drops == {"teacher has no correction": 2, "right attempt over keeps_per_mistake": 4}
+    assert drops == {"teacher has no correction": 2}
