@@ -72,7 +72,7 @@ def documents(world: World, seed: int, *, num_drills: int) -> Iterator[str]:
     sayings = Sayings(world, rng)
     kinds = (_copying, _looking_up, _facts, _case_notes, _disputes)
     for number in count():
-        weights = (0.5, 0.35, 0.1, 0.05, 0.0) if number < num_drills else (0.05, 0.35, 0.2, 0.2, 0.2)
+        weights = (0.5, 0.35, 0.1, 0.05, 0.0) if number < num_drills else (0.05, 0.5, 0.15, 0.15, 0.15)
         (kind,) = rng.choices(kinds, weights)
         yield kind(world, sayings, rng)
 
