@@ -65,8 +65,7 @@ class Sayings(reasoning.Facts):
 def documents(world: World, seed: int, *, num_drills: int) -> Iterator[str]:
     """Yields documents without end: first `num_drills`, most of which teach to copy and look up, then mostly sayings.
 
-    A tiny model learns to look an option up suddenly, after some thousand sequences of copying, and hardly ever from
-    sayings alone (measured: chance for 1,000 steps, then right within 300).
+    A tiny model learns to look an option up suddenly, after tens of thousands of sequences (docs/results.md).
     """
     rng = random.Random(f"corpus {seed}")
     sayings = Sayings(world, rng)

@@ -103,7 +103,8 @@ def _look_back(attention: Qwen2Attention, head_dim: int) -> None:
 
     Under rotary positions a query bias at angle 0 and a key bias at angle f, for every frequency f, match best at a
     distance of one token. This is one half of an induction head, the pair that copies what followed a word before
-    (arXiv 2209.11895). A student that has to find both halves at once was still at chance after 2,500 steps.
+    (arXiv 2209.11895). A student that has to find both halves at once looked up 29 % after 72,000
+    documents, where chance is 20 % (docs/results.md).
     """
     frequencies = ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)
     attention.q_proj.weight[:head_dim] = 0
