@@ -8,7 +8,7 @@ from typing import Any, Self
 from actors.pool import EnginePool
 from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
-from medcritical_ray.game import Role
+from medcritical_ray.game import OnStep, Role
 from medcritical_ray.rollouts import Completion, Request
 
 
@@ -34,7 +34,7 @@ class RayTeam:
     ) -> Iterator[tuple[int, list[Completion]]]:
         return self._pools[self._players(role)].map(blocks, sampling)
 
-    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str) -> dict[str, Any]:
+    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
         return fit_sft(
             start,
             demonstrations,
@@ -43,9 +43,12 @@ class RayTeam:
             self._config.trainers,
             name=f"{self._config.run.name}-{name}",
             seed=self._config.run.seed,
+            on_step=on_step,
         )
 
-    def train_dpo(self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str) -> dict[str, Any]:
+    def train_dpo(
+        self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep
+    ) -> dict[str, Any]:
         return fit_dpo(
             policy,
             reference,
@@ -55,6 +58,7 @@ class RayTeam:
             self._config.trainers,
             name=f"{self._config.run.name}-{name}",
             seed=self._config.run.seed,
+            on_step=on_step,
         )
 
     def __enter__(self) -> Self:

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from pathlib import Path
 from threading import Thread
@@ -25,9 +24,8 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from actors.train_worker import Assignment, DpoTask, SftTask, Task, steps_files, train_worker
 from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
+from medcritical_ray.game import OnStep
 from medcritical_ray.tables import count_rows, part_paths
-
-OnStep = Callable[[dict[str, float]], None]
 
 _POLL_S = 0.2
 _GRACE_S = 30.0

@@ -15,6 +15,9 @@ from medcritical_ray.teachers import Teacher
 
 Role = Literal["generator", "corrector"]
 
+OnStep = Callable[[dict[str, float]], None]
+"""Who is shown the metrics of each training step, `step` and `num_steps` among them."""
+
 BASE_VERSION = -2
 """The version that engines serve the untrained student as."""
 DRAFT_VERSION = -1
@@ -34,11 +37,13 @@ class Team(Protocol):
         """Yields the completions of each block, in the order of the blocks."""
         ...
 
-    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str) -> dict[str, Any]:
+    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
         """Leaves the policy that comes of SFT in `out` and returns the training's metrics."""
         ...
 
-    def train_dpo(self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str) -> dict[str, Any]:
+    def train_dpo(
+        self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep
+    ) -> dict[str, Any]:
         """Leaves the policy that comes of DPO in `out` and returns the training's metrics."""
         ...
 
@@ -60,6 +65,9 @@ class Session:
     config: Config
     team: Team
     progress: Progress
+
+    def show_step(self, metrics: dict[str, float]) -> None:
+        self.progress.advance("train", int(metrics["step"]), int(metrics["num_steps"]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,12 @@ def train(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     directory = game.run.iteration(iteration)
     reference = policy if game.config.dpo.reference == "previous" else PolicyStore(game.run.policies).get(0)
     return game.team.train_dpo(
-        policy.path, reference.path, directory / "pairs", directory / "trained", name=f"dpo-{iteration:03d}"
+        policy.path,
+        reference.path,
+        directory / "pairs",
+        directory / "trained",
+        name=f"dpo-{iteration:03d}",
+        on_step=game.show_step,
     )
 
 

@@ -113,7 +113,7 @@ def correct_mistakes(game: Game) -> dict[str, Any]:
 
 def train(game: Game, demonstrations: Path, out: Path, name: str) -> dict[str, Any]:
     """SFT from the base student."""
-    return game.team.train_sft(game.student, demonstrations, out, name=name)
+    return game.team.train_sft(game.student, demonstrations, out, name=name, on_step=game.show_step)
 
 
 def publish(game: Game, trained: Path, store: Path) -> dict[str, Any]:

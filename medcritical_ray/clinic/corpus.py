@@ -6,29 +6,42 @@ model knows medicine: in part, and with the right answer among its second though
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
 from medcritical_ray.clinic import reasoning
-from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, Case, draw_case
+from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, Case, draw_case, draw_options, split_of
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
-from medcritical_ray.records import LETTERS, lettered
-from medcritical_ray.trace import KEEP, first_differing_step, format_steps, steps_of
+from medcritical_ray.records import LETTERS, Option, lettered
+from medcritical_ray.trace import KEEP, first_differing_step, format_answer, format_correction, format_steps, steps_of
 
 Value = TypeVar("Value", str, int, bool)
 
-MISCONCEIVED_SHARE = 0.25
-RIGHT_SHARE_OF_MISCONCEPTION = 0.35
-RIGHT_SHARE_OF_KNOWN_FACT = 0.9
+MISCONCEIVED_SHARE = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class RightShares:
+    """How often people tell a fact rightly."""
+
+    misconceived: float
+    known: float
+
+
+FIRST_THOUGHTS = RightShares(misconceived=0.35, known=0.9)
+SECOND_THOUGHTS = RightShares(misconceived=0.75, known=0.97)
+"""Whoever judges what another has written errs less often: checking is easier than finding."""
 
 
 class Sayings(reasoning.Facts):
     """What people say: a draw, at every asking, between the truth and the one mistake that people make about a fact."""
 
-    def __init__(self, world: World, rng: random.Random) -> None:
+    def __init__(self, world: World, rng: random.Random, right_shares: RightShares = FIRST_THOUGHTS) -> None:
         super().__init__(world)
         self.rng = rng
+        self.right_shares = right_shares
 
     def diagnosis(self, findings: tuple[str, ...]) -> str:
         right = super().diagnosis(findings)
@@ -58,7 +71,7 @@ class Sayings(reasoning.Facts):
         nature = random.Random(f"saying {fact}")
         misconceived = nature.random() < MISCONCEIVED_SHARE
         mistake = nature.choice(wrong)
-        right_share = RIGHT_SHARE_OF_MISCONCEPTION if misconceived else RIGHT_SHARE_OF_KNOWN_FACT
+        right_share = self.right_shares.misconceived if misconceived else self.right_shares.known
         return right if self.rng.random() < right_share else mistake
 
 
@@ -69,9 +82,9 @@ def documents(world: World, seed: int, *, num_drills: int) -> Iterator[str]:
     """
     rng = random.Random(f"corpus {seed}")
     sayings = Sayings(world, rng)
-    kinds = (_copying, _looking_up, _facts, _case_notes, _disputes)
+    kinds = (_copying, _looking_up, _facts, _judgements, _worked_cases, _disputes)
     for number in count():
-        weights = (0.5, 0.35, 0.1, 0.05, 0.0) if number < num_drills else (0.05, 0.5, 0.15, 0.15, 0.15)
+        weights = (0.5, 0.4, 0.1, 0.0, 0.0, 0.0) if number < num_drills else (0.02, 0.13, 0.2, 0.15, 0.25, 0.25)
         (kind,) = rng.choices(kinds, weights)
         yield kind(world, sayings, rng)
 
@@ -96,12 +109,11 @@ def _looking_up(world: World, sayings: Sayings, rng: random.Random) -> str:
     """
     kind = rng.choice((list(world.conditions), list(world.treatments), None))
     options = lettered(rng.sample(kind, 5) if kind else _doses(world, rng))
-    listing = "\n".join(f"- {option.text} ({option.letter})" for option in options)
     asked = rng.sample(options, 3)
-    between = [_fact(world, sayings, rng) for _ in range(rng.randint(0, 3))]
+    between = [_draw_fact(world, rng)(sayings) for _ in range(rng.randint(0, 3))]
     between += [_mention(world, sayings, option.text, rng) for option in rng.choices(asked, k=rng.randint(0, 4))]
     rng.shuffle(between)
-    return "\n".join([listing, *between, *(f"Answer: {option.text} ({option.letter})" for option in asked)])
+    return "\n".join([_listing(options), *between, *(f"Answer: {option.text} ({option.letter})" for option in asked)])
 
 
 def _mention(world: World, sayings: Sayings, name: str, rng: random.Random) -> str:
@@ -112,16 +124,26 @@ def _mention(world: World, sayings: Sayings, name: str, rng: random.Random) -> s
         contraindication = rng.choice(world.contraindications)
         forbidden = sayings.forbids(contraindication, name)
         return reasoning.contraindication_line(contraindication, name, forbidden=forbidden)
-    weight, (amount, unit) = rng.choice(WEIGHTS_KG), name.split()
+    amount, unit = name.split()
+    weight = rng.choice([weight for weight in WEIGHTS_KG if int(amount) % weight == 0])
     return reasoning.product_line(int(amount) // weight, unit, weight, name)
 
 
 def _facts(world: World, sayings: Sayings, rng: random.Random) -> str:
     """Unconnected sayings, one a line."""
-    return "\n".join(_fact(world, sayings, rng) for _ in range(rng.randint(3, 6)))
+    return "\n".join(_draw_fact(world, rng)(sayings) for _ in range(rng.randint(3, 6)))
 
 
-def _fact(world: World, sayings: Sayings, rng: random.Random) -> str:
+def _judgements(world: World, sayings: Sayings, rng: random.Random) -> str:
+    """Sayings, each with what somebody thinks of it on second thoughts."""
+    second = Sayings(world, rng, SECOND_THOUGHTS)
+    facts = [_draw_fact(world, rng) for _ in range(rng.randint(3, 5))]
+    told = [(fact(sayings), fact(second)) for fact in facts]
+    return "\n".join(f"{said} That is {'right' if said == true else 'wrong'}." for said, true in told)
+
+
+def _draw_fact(world: World, rng: random.Random) -> Callable[[Sayings], str]:
+    """A fact, as a function that tells it as people say it."""
     case = draw_case(world, rng, 3)
     condition = rng.choice(list(world.conditions))
     treatment = rng.choice(list(world.treatments))
@@ -129,41 +151,55 @@ def _fact(world: World, sayings: Sayings, rng: random.Random) -> str:
     contraindication = rng.choice(forbidding if rng.random() < 0.5 else world.contraindications)
     per_kg = rng.choice(list(world.treatments.values())).dose_per_kg
     unit = world.treatments[treatment].unit
-    tellings = (
-        lambda: reasoning.diagnosis_line(case.findings, sayings.diagnosis(case.findings)),
-        lambda: reasoning.first_choice_line(condition, sayings.first_choice(condition)),
-        lambda: reasoning.alternative_line(condition, sayings.alternative(condition)),
-        lambda: reasoning.contraindication_line(
-            contraindication, treatment, forbidden=sayings.forbids(contraindication, treatment)
+    tellings: list[Callable[[Sayings], str]] = [
+        lambda say: reasoning.diagnosis_line(case.findings, say.diagnosis(case.findings)),
+        lambda say: reasoning.first_choice_line(condition, say.first_choice(condition)),
+        lambda say: reasoning.alternative_line(condition, say.alternative(condition)),
+        lambda say: reasoning.contraindication_line(
+            contraindication, treatment, forbidden=say.forbids(contraindication, treatment)
         ),
-        lambda: reasoning.dose_line(treatment, sayings.dose_per_kg(treatment), unit),
-        lambda: reasoning.product_line(per_kg, unit, case.weight_kg, f"{per_kg * case.weight_kg} {unit}"),
-    )
-    return rng.choices(tellings, weights=(2, 1, 1, 4, 1, 1))[0]()
+        lambda say: reasoning.dose_line(treatment, say.dose_per_kg(treatment), unit),
+        lambda say: reasoning.product_line(per_kg, unit, case.weight_kg, f"{per_kg * case.weight_kg} {unit}"),
+    ]
+    return rng.choices(tellings, weights=(2, 1, 1, 4, 1, 1))[0]
 
 
-def _case_notes(world: World, sayings: Sayings, rng: random.Random) -> str:
-    """A patient, and the steps that somebody took: a chain of sayings, with no options and no answer."""
-    case = draw_case(world, rng, rng.choice(tuple(ASKS_BY_DIFFICULTY)))
-    return "\n".join([case.stem(), *_steps(sayings, case)])
+def _worked_cases(world: World, sayings: Sayings, rng: random.Random) -> str:
+    """A patient, options, and how somebody reasoned and answered: a chain of sayings."""
+    case = _draw_case(world, rng)
+    chain = reasoning.reason(sayings, case)
+    options = draw_options(world, case, [chain.result], rng)
+    return "\n".join([case.stem(), _listing(options), *_written(chain, options)])
 
 
 def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
-    """Two people reason about a patient, and the second says where the first went astray, rightly or wrongly."""
-    case = draw_case(world, rng, rng.choice(tuple(ASKS_BY_DIFFICULTY)))
-    first, second = _steps(sayings, case), _steps(sayings, case)
-    attempt = [case.stem(), "Attempt:", *first]
+    """Two people reason about a patient, and the second, on second thoughts, says where the first went astray."""
+    case = _draw_case(world, rng)
+    chains = reasoning.reason(sayings, case), reasoning.reason(Sayings(world, rng, SECOND_THOUGHTS), case)
+    options = draw_options(world, case, [chain.result for chain in chains], rng)
+    first, second = ("\n".join(_written(chain, options)) for chain in chains)
+    paper = f"{case.stem()}\n{_listing(options)}\nAttempt:\n{first}"
     if first == second:
-        return "\n".join([*attempt, KEEP])
-    step = first_differing_step("\n".join(first), "\n".join(second))
-    (said,) = steps_of(first[step - 1])
-    return "\n".join([*attempt, f"Check: step {step} is wrong: {reasoning.denial(said)}", *second[step - 1 :]])
+        return f"{paper}\n{KEEP}"
+    step = first_differing_step(first, second)
+    wrong, right = (steps_of(text)[step - 1] for text in (first, second))
+    return f"{paper}\n{format_correction(second, step, reasoning.denial(wrong, right))}"
 
 
-def _steps(sayings: Sayings, case: Case) -> list[str]:
-    """The numbered lines of one person's reasoning."""
-    chain = reasoning.reason(sayings, case)
-    return format_steps(chain.steps, 1, chain.key_steps)
+def _draw_case(world: World, rng: random.Random) -> Case:
+    """A case that no dev or test question is about."""
+    cases = (draw_case(world, rng, rng.choice(tuple(ASKS_BY_DIFFICULTY))) for _ in count())
+    return next(case for case in cases if split_of(case) == "train")
+
+
+def _written(chain: reasoning.Reasoning, options: Sequence[Option]) -> list[str]:
+    """The lines of somebody's reasoning and answer."""
+    (letter,) = (option.letter for option in options if option.text == chain.result)
+    return [*format_steps(chain.steps, 1, chain.key_steps), format_answer([chain.result], letter)]
+
+
+def _listing(options: Sequence[Option]) -> str:
+    return "\n".join(f"- {option.text} ({option.letter})" for option in options)
 
 
 def _doses(world: World, rng: random.Random) -> list[str]:

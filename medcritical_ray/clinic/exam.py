@@ -8,7 +8,7 @@ from typing import Literal
 
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
 from medcritical_ray.errors import UserError
-from medcritical_ray.records import Question, lettered
+from medcritical_ray.records import Option, Question, lettered
 
 Ask = Literal["condition", "first choice", "safe treatment", "safe dose"]
 """What a question asks for, in the order of the reasoning: each needs the steps of those before it."""
@@ -78,7 +78,7 @@ def make_questions(world: World, split: Split, count: int, *, seed: int, difficu
             raise UserError(
                 f"the clinic has about {len(seen)} {split} questions, {count} were asked for: ask for fewer"
             )
-        if case not in seen and _split_of(case) == split:
+        if case not in seen and split_of(case) == split:
             seen.add(case)
             num_in_vain = 0
             yield _question(world, case, rng, f"clinic-{split}-{seed}-{len(seen):06d}")
@@ -108,9 +108,31 @@ def draw_case(world: World, rng: random.Random, difficulty: int) -> Case:
     )
 
 
-def _split_of(case: Case) -> Split:
-    """The split of a case, from its content: one in five each to dev and test; findings in another order are no other
-    question, nor is another weight where no dose is asked for."""
+def draw_options(world: World, case: Case, results: list[str], rng: random.Random) -> tuple[Option, ...]:
+    """Lettered options, in any order: the results given, then those that a likely mistake leads to, then others."""
+    texts = list(dict.fromkeys([*results, *_likely_mistakes(world, case, rng)]))[:NUM_OPTIONS]
+    rng.shuffle(texts)
+    return lettered(texts)
+
+
+def _likely_mistakes(world: World, case: Case, rng: random.Random) -> list[str]:
+    """Every result of the kind asked for, the likelier ones first."""
+    condition = world.conditions[world.diagnose(list(case.findings)) or ""]
+    if case.ask == "condition":
+        near = [c.name for c in world.conditions.values() if set(c.findings) & set(case.findings)]
+        rng.shuffle(near)
+        return [*near[:3], *_shuffled(world.conditions, rng)]
+    treatments = [condition.first_choice, condition.alternative, *_shuffled(world.treatments, rng)]
+    if case.ask != "safe dose":
+        return treatments
+    return [world.treatments[name].dose(case.weight_kg) for name in treatments]
+
+
+def split_of(case: Case) -> Split:
+    """The split that a case belongs to, from its content: one in five each to dev and test.
+
+    Findings in another order are no other question, nor is another weight where no dose is asked for.
+    """
     weight = case.weight_kg if case.ask == "safe dose" else ""
     draw = random.Random(f"{sorted(case.findings)} {case.contraindication} {weight} {case.ask}").random()
     return "dev" if draw < 0.2 else "test" if draw < 0.4 else "train"
@@ -118,35 +140,15 @@ def _split_of(case: Case) -> Split:
 
 def _question(world: World, case: Case, rng: random.Random, question_id: str) -> Question:
     right = right_result(world, case)
-    texts = [right, *_distractors(world, case, right, rng)]
-    rng.shuffle(texts)
-    options = lettered(texts)
+    options = draw_options(world, case, [right], rng)
     return Question(
         id=question_id,
         source="clinic",
         stem=case.stem(),
         options=options,
-        key=options[texts.index(right)].letter,
+        key=next(option.letter for option in options if option.text == right),
         labels={"ask": case.ask},
     )
-
-
-def _distractors(world: World, case: Case, right: str, rng: random.Random) -> list[str]:
-    """Wrong options, those first that a likely mistake leads to, then others of the same kind."""
-    condition = world.conditions[world.diagnose(list(case.findings)) or ""]
-    if case.ask == "condition":
-        near = [c.name for c in world.conditions.values() if set(c.findings) & set(case.findings)]
-        rng.shuffle(near)
-        return _first_others(right, [*near[:3], *_shuffled(world.conditions, rng)])
-    treatments = [condition.first_choice, condition.alternative, *_shuffled(world.treatments, rng)]
-    if case.ask != "safe dose":
-        return _first_others(right, treatments)
-    doses = [world.treatments[name].dose(case.weight_kg) for name in treatments]
-    return _first_others(right, doses)
-
-
-def _first_others(right: str, candidates: list[str]) -> list[str]:
-    return [text for text in dict.fromkeys(candidates) if text != right][: NUM_OPTIONS - 1]
 
 
 def _shuffled(names: dict[str, object] | dict, rng: random.Random) -> list[str]:

@@ -16,12 +16,8 @@ FACTS: tuple[Fact, ...] = ("diagnosis", "first choice", "contraindication", "alt
 NO_REASON = "it does not follow from the steps."
 """Why an answer is wrong that no wrong step leads to."""
 
-_NEGATIONS = (
-    (" mean ", " do not mean "),
-    (" forbids ", " does not forbid "),
-    (" allows ", " does not allow "),
-    (" is ", " is not "),
-)
+_AND = ", and "
+_NEGATIONS = ((" mean ", " do not mean "), (" is ", " is not "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +100,9 @@ def reason(facts: Facts, case: Case) -> Reasoning:
     steps.append(first_choice_line(condition, treatment))
     if case.ask == "first choice":
         return Reasoning(steps, frozenset(), treatment)
-    forbidden = facts.forbids(case.contraindication, treatment)
-    steps.append(contraindication_line(case.contraindication, treatment, forbidden=forbidden))
-    if forbidden:
-        treatment = facts.alternative(condition)
-        steps.append(alternative_line(condition, treatment))
+    alternative = facts.alternative(condition) if facts.forbids(case.contraindication, treatment) else None
+    steps.append(patient_line(case.contraindication, treatment, condition, alternative))
+    treatment = alternative or treatment
     if case.ask == "safe treatment":
         return Reasoning(steps, frozenset({3}), treatment)
     unit = facts.world.treatments[treatment].unit
@@ -139,11 +133,22 @@ def first_choice_line(condition: str, treatment: str) -> str:
 
 
 def contraindication_line(contraindication: str, treatment: str, *, forbidden: bool) -> str:
-    return f"{contraindication} {'forbids' if forbidden else 'allows'} {treatment}."
+    """The verdict stands last: a language model can learn only what follows from the words before."""
+    return f"with {contraindication}, {treatment} is {'forbidden' if forbidden else 'allowed'}."
 
 
 def alternative_line(condition: str, treatment: str) -> str:
     return f"the alternative for {condition} is {treatment}."
+
+
+def patient_line(contraindication: str, first_choice: str, condition: str, alternative: str | None) -> str:
+    """The verdict on the first choice and, if that is to be replaced, the alternative in the same step.
+
+    So the consequence follows upon the verdict at once. With a step of its own for the alternative, the base student
+    took it or left it regardless of the verdict (docs/results.md).
+    """
+    verdict = contraindication_line(contraindication, first_choice, forbidden=alternative is not None)
+    return verdict if alternative is None else f"{verdict[:-1]}{_AND}{alternative_line(condition, alternative)}"
 
 
 def dose_line(treatment: str, dose_per_kg: int, unit: str) -> str:
@@ -154,10 +159,12 @@ def product_line(dose_per_kg: int, unit: str, weight_kg: int, dose: str) -> str:
     return f"{dose_per_kg} {unit} per kg for {weight_kg} kg is {dose}."
 
 
-def denial(step: str) -> str:
-    """Says that a step is not so: the reason that a correction gives."""
+def denial(step: str, right: str) -> str:
+    """Denies the first thing that a step says and the right one does not: the reason that a correction gives."""
+    said, true = (text.removesuffix(".").split(_AND) for text in (step, right))
+    wrong = next((clause for clause in said if clause not in true), "")
     for claim, denied in _NEGATIONS:
-        head, found, tail = step.rpartition(claim)
+        head, found, tail = wrong.rpartition(claim)
         if found:
-            return head + denied + tail
+            return f"{head}{denied}{tail}."
     return NO_REASON

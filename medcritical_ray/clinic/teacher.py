@@ -35,8 +35,8 @@ class ClinicTeacher:
         step = traces.first_differing_step(template, attempt)
         if step > len(traces.steps_of(template)) and len(traces.steps_of(attempt)) >= step:
             return None
-        wrong = traces.steps_of(attempt)[step - 1 : step]
-        why = denial(wrong[0]) if wrong else NO_REASON
+        wrong, right = (traces.steps_of(text)[step - 1 : step] for text in (attempt, template))
+        why = denial(wrong[0], right[0]) if wrong and right else NO_REASON
         return traces.format_correction(template, step, why)
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:

@@ -11,7 +11,7 @@ from medcritical_ray.clinic.exam import make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config, SamplingConfig
-from medcritical_ray.game import Game, Role
+from medcritical_ray.game import Game, OnStep, Role
 from medcritical_ray.prepare import make_truth
 from medcritical_ray.prompts import question_text
 from medcritical_ray.question_set import QuestionSet
@@ -76,15 +76,18 @@ class FakeTeam:
             texts = [self._text(request, skill) for request in requests]
             yield block, [Completion(text=t, finished=True, num_tokens=TOKENS_OF_VERSION + version) for t in texts]
 
-    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str) -> dict[str, Any]:
-        return self._train(start, out, name)
+    def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
+        return self._train(start, out, name, on_step)
 
-    def train_dpo(self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str) -> dict[str, Any]:
+    def train_dpo(
+        self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep
+    ) -> dict[str, Any]:
         self.trained.append((name, policy.name, reference.name))
-        return self._train(policy, out, name)
+        return self._train(policy, out, name, on_step)
 
-    def _train(self, start: Path, out: Path, name: str) -> dict[str, Any]:
+    def _train(self, start: Path, out: Path, name: str, on_step: OnStep) -> dict[str, Any]:
         self._count_call()
+        on_step({"step": 1.0, "num_steps": 1.0, "loss": 0.5})
         write_policy(out, self._skills[name], start)
         return {"loss": 0.5}
 
