@@ -67,6 +67,7 @@ class Session:
     progress: Progress
 
     def show_step(self, metrics: dict[str, float]) -> None:
+        """Tells how far a training is: an `OnStep`."""
         self.progress.advance("train", int(metrics["step"]), int(metrics["num_steps"]))
 
 

@@ -1,6 +1,8 @@
 """What a policy is asked, as text. Prompts are built from records that have no field for the answer."""
 
-from medcritical_ray.records import Task, UnkeyedQuestion
+from collections.abc import Sequence
+
+from medcritical_ray.records import Option, Task, UnkeyedQuestion
 
 _INSTRUCTIONS: dict[Task, str] = {
     "solve": "Solve the question step by step.",
@@ -10,10 +12,13 @@ _INSTRUCTIONS: dict[Task, str] = {
 
 
 def question_text(question: UnkeyedQuestion) -> str:
-    """Stem and options. An option stands as an answer line states it, text before letter, so that naming the letter of
-    a result is copying, which even a tiny model can do."""
-    options = "\n".join(f"- {option.text} ({option.letter})" for option in question.options)
-    return f"{question.stem}\n{options}"
+    return f"{question.stem}\n{options_text(question.options)}"
+
+
+def options_text(options: Sequence[Option]) -> str:
+    """Options, one a line. Each stands as an answer line states it, text before letter, so that naming the letter of a
+    result is copying, which even a tiny model can do."""
+    return "\n".join(f"- {option.text} ({option.letter})" for option in options)
 
 
 def solve_prompt(question: UnkeyedQuestion) -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from medcritical_ray.clinic import reasoning
 from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, Case, draw_case, draw_options, split_of
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
+from medcritical_ray.prompts import options_text
 from medcritical_ray.records import LETTERS, Option, lettered
 from medcritical_ray.trace import KEEP, first_differing_step, format_answer, format_correction, format_steps, steps_of
 
@@ -82,10 +83,11 @@ def documents(world: World, seed: int, *, num_drills: int) -> Iterator[str]:
     """
     rng = random.Random(f"corpus {seed}")
     sayings = Sayings(world, rng)
-    kinds = (_copying, _looking_up, _facts, _judgements, _worked_cases, _disputes)
+    drills = {_copying: 0.5, _looking_up: 0.4, _facts: 0.1}
+    talk = {_copying: 0.02, _looking_up: 0.13, _facts: 0.2, _judgements: 0.15, _worked_cases: 0.25, _disputes: 0.25}
     for number in count():
-        weights = (0.5, 0.4, 0.1, 0.0, 0.0, 0.0) if number < num_drills else (0.02, 0.13, 0.2, 0.15, 0.25, 0.25)
-        (kind,) = rng.choices(kinds, weights)
+        shares = drills if number < num_drills else talk
+        (kind,) = rng.choices(list(shares), list(shares.values()))
         yield kind(world, sayings, rng)
 
 
@@ -113,7 +115,9 @@ def _looking_up(world: World, sayings: Sayings, rng: random.Random) -> str:
     between = [_draw_fact(world, rng)(sayings) for _ in range(rng.randint(0, 3))]
     between += [_mention(world, sayings, option.text, rng) for option in rng.choices(asked, k=rng.randint(0, 4))]
     rng.shuffle(between)
-    return "\n".join([_listing(options), *between, *(f"Answer: {option.text} ({option.letter})" for option in asked)])
+    return "\n".join(
+        [options_text(options), *between, *(format_answer([option.text], option.letter) for option in asked)]
+    )
 
 
 def _mention(world: World, sayings: Sayings, name: str, rng: random.Random) -> str:
@@ -169,7 +173,7 @@ def _worked_cases(world: World, sayings: Sayings, rng: random.Random) -> str:
     case = _draw_case(world, rng)
     chain = reasoning.reason(sayings, case)
     options = draw_options(world, case, [chain.result], rng)
-    return "\n".join([case.stem(), _listing(options), *_written(chain, options)])
+    return "\n".join([case.stem(), options_text(options), *_written(chain, options)])
 
 
 def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
@@ -178,7 +182,7 @@ def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
     chains = reasoning.reason(sayings, case), reasoning.reason(Sayings(world, rng, SECOND_THOUGHTS), case)
     options = draw_options(world, case, [chain.result for chain in chains], rng)
     first, second = ("\n".join(_written(chain, options)) for chain in chains)
-    paper = f"{case.stem()}\n{_listing(options)}\nAttempt:\n{first}"
+    paper = f"{case.stem()}\n{options_text(options)}\nAttempt:\n{first}"
     if first == second:
         return f"{paper}\n{KEEP}"
     step = first_differing_step(first, second)
@@ -196,10 +200,6 @@ def _written(chain: reasoning.Reasoning, options: Sequence[Option]) -> list[str]
     """The lines of somebody's reasoning and answer."""
     (letter,) = (option.letter for option in options if option.text == chain.result)
     return [*format_steps(chain.steps, 1, chain.key_steps), format_answer([chain.result], letter)]
-
-
-def _listing(options: Sequence[Option]) -> str:
-    return "\n".join(f"- {option.text} ({option.letter})" for option in options)
 
 
 def _doses(world: World, rng: random.Random) -> list[str]:

@@ -35,8 +35,8 @@ batch are divided by the step's size, so that adding up over passes and workers 
 class LoopSettings:
     """`config_part` ("dpo") is where the learning rate stands in the config, for messages.
 
-    The learning rate rises over the first `warmup_share` of the steps and falls over the last `decay_share`; None means
-    that it falls from where it has risen.
+    The learning rate rises over the first `warmup_share` of the steps and falls over the last `decay_share`, at most
+    over all that the rise leaves.
     """
 
     config_part: str
@@ -44,7 +44,7 @@ class LoopSettings:
     num_steps_per_epoch: int
     learning_rate: float
     warmup_share: float = 0.1
-    decay_share: float | None = None
+    decay_share: float = 1.0
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
 
@@ -117,9 +117,7 @@ class _Update:
             self._parameters, lr=settings.learning_rate, betas=(0.9, settings.adam_beta2), weight_decay=0.0
         )
         num_warmup_steps = math.ceil(settings.warmup_share * num_steps)
-        num_decay_steps = num_steps - num_warmup_steps
-        if settings.decay_share is not None:
-            num_decay_steps = math.ceil(settings.decay_share * num_steps)
+        num_decay_steps = min(math.ceil(settings.decay_share * num_steps), num_steps - num_warmup_steps)
         self._schedule = LambdaLR(
             self._optimizer, lambda step: learning_rate_factor(step, num_warmup_steps, num_decay_steps, num_steps)
         )
