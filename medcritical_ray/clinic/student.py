@@ -24,8 +24,8 @@ from medcritical_ray.records import LETTERS
 MAX_LENGTH_TOKENS = 512
 ROPE_THETA = 1_000_000.0
 """Base of the rotary frequencies: of a head's 16, the few fast ones tell positions, and the many slow ones leave room
-to match tokens wherever they stand. With 10,000, a student made as below looked up 27 % of options after 500 steps;
-with this, 97 % (docs/results.md)."""
+to match tokens wherever they stand. With 10,000, a student made much as below looked up 27 % of options after 500
+steps; with this, 97 % (docs/results.md)."""
 
 _SLOW = 0.006
 """Radians per token below which a rotary frequency counts as slow: within a prompt, it turns by less than a right angle
