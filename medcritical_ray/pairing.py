@@ -10,6 +10,7 @@ from scipy.stats import binom
 from medcritical_ray.config import PairsConfig
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import PairSource, PreferencePair, Question, Task, Trajectory
+from medcritical_ray.trace import first_differing_step, lines_before_step, steps_of, text_of_step
 
 
 @dataclass(slots=True)
@@ -76,9 +77,11 @@ class _PairMaker:
                 yield from self._pair("correction", self._solve(), _most_common(repaired), attempt, reason)
 
     def own_pairs(self) -> Iterator[PreferencePair]:
-        """A right attempt, preferred to a wrong one."""
+        """A right attempt, preferred to one that is wrong, cut off or unreadable: else policies drift into the latter."""
         right = [t for t in self.attempts if t.correct and self._answer_is_sound(t)]
-        for attempt in self._wrong_attempts("own"):
+        for attempt in self.attempts:
+            if attempt.correct:
+                continue
             if right:
                 reason = f"{len(right)} of {len(self.attempts)} attempts reach the key"
                 yield from self._pair("own", self._solve(), _most_common(right), attempt, reason)
@@ -112,7 +115,7 @@ class _PairMaker:
                 self.counts.drop("keep", "no check breaks the attempt" if kept else "no check keeps the attempt")
 
     def _wrong_attempts(self, source: PairSource) -> Iterator[Trajectory]:
-        """Wrong attempts with an answer: what was cut off or unreadable teaches nothing about reasoning."""
+        """Wrong attempts that a corrector was shown: those with an answer."""
         for attempt in self.attempts:
             if not attempt.answer:
                 self.counts.drop(source, "attempt unfinished or unreadable")
@@ -144,43 +147,44 @@ class _PairMaker:
         self, source: PairSource, prompt: str, better: Trajectory, worse: Trajectory, reason: str
     ) -> Iterator[PreferencePair]:
         """The pair if it is within bounds, else nothing, counted."""
+        by_step = self.config.mode == "step" and source in ("correction", "own")
         refused = _out_of_bounds(better.trace, worse.trace, self.config)
+        if by_step and not (steps_of(better.trace) and steps_of(worse.trace)):
+            refused = "no steps to compare"
         if refused:
             self.counts.drop(source, refused)
             return
-        chosen, rejected = _text(better, source), _text(worse, source)
-        prefix = shared_lines(chosen, rejected) if self.config.mode == "step" else ""
+        texts = _text(better, source), _text(worse, source)
+        prefix, chosen, rejected, rest = first_difference(*texts) if by_step else ("", *texts, "")
         yield PreferencePair(
             iteration=better.iteration,
             question_id=self.question.id,
             source=source,
             prompt=prompt,
             prefix=prefix,
-            chosen=chosen[len(prefix) :],
-            rejected=rejected[len(prefix) :],
+            chosen=chosen,
+            rejected=rejected,
+            rest=rest,
             chosen_version=better.version,
             rejected_version=worse.version,
             reason=reason,
         )
 
 
-def shared_lines(text: str, other: str) -> str:
-    """The whole lines, with their line breaks, with which both texts begin; never all lines of either."""
-    shared = ""
-    for line, other_line in zip(_lines(text)[:-1], _lines(other)[:-1], strict=False):
-        if line != other_line:
-            break
-        shared += line
-    return shared
+def first_difference(chosen: str, rejected: str) -> tuple[str, str, str, str]:
+    """The chosen trace before the first step at which the two differ, that step of either, and the rest of the chosen.
+
+    The rejected trace's rest is left out, since it may well follow from its wrong step: training against it unlearnt
+    the form of answers (docs/results.md). Step-DPO (arXiv 2406.18629) compares single steps likewise.
+    """
+    step = first_differing_step(chosen, rejected)
+    prefix, chosen_step = lines_before_step(chosen, step), text_of_step(chosen, step)
+    return prefix, chosen_step, text_of_step(rejected, step), chosen[len(prefix + chosen_step) :]
 
 
 def edit_distance(text: str, other: str) -> int:
     """The number of characters to insert, delete or replace to make one text the other (Levenshtein)."""
     return Levenshtein.distance(text, other)
-
-
-def _lines(text: str) -> list[str]:
-    return text.splitlines(keepends=True)
 
 
 def _text(trajectory: Trajectory, source: PairSource) -> str:
@@ -193,7 +197,7 @@ def _out_of_bounds(better: str, worse: str, config: PairsConfig) -> str | None:
     shorter, longer = sorted((len(better), len(worse)))
     if longer > config.max_length_ratio * shorter:
         return "lengths too different"
-    if edit_distance(better, worse) < config.min_edit_distance_chars:
+    if better == worse or edit_distance(better, worse) < config.min_edit_distance_chars:
         return "texts too alike"
     return None
 

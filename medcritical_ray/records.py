@@ -92,8 +92,9 @@ class Trajectory:
 class PreferencePair:
     """One training example for DPO: `chosen` is preferred to `rejected` as a continuation of `prompt` + `prefix`.
 
-    `prefix` is the part of the response that both share: empty for whole trajectories, the right steps before the first
-    wrong one in step mode. `reason` says why the pair was kept.
+    For whole trajectories `prefix` and `rest` are empty. In step mode `chosen` and `rejected` are single steps, `prefix`
+    the steps before them, and `rest` what the chosen trace goes on with: the likelihood term takes all three of its
+    parts, the preference only the step. `reason` says why the pair was kept.
     """
 
     iteration: int
@@ -103,6 +104,7 @@ class PreferencePair:
     prefix: str
     chosen: str
     rejected: str
+    rest: str
     chosen_version: int
     rejected_version: int
     reason: str

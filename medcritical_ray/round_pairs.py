@@ -119,5 +119,5 @@ def _right_line_by_line(game: Game, iteration: int, made: Counter[PairSource]) -
         return {}
     for pair in iter_parts(game.run.iteration(iteration) / "pairs", PreferencePair):
         if pair.iteration == iteration and pair.source in ("correction", "own"):
-            num_right[pair.source] += game.right_line_by_line(pair.question_id, pair.prefix + pair.chosen)
+            num_right[pair.source] += game.right_line_by_line(pair.question_id, pair.prefix + pair.chosen + pair.rest)
     return {source: num / made[source] for source, num in num_right.items()}

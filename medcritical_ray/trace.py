@@ -10,7 +10,7 @@ text and its letter (SuperCorrect's hierarchical template, arXiv 2410.09008, in 
 
 A correction names the first wrong step, says why, and goes on from there; or it keeps everything:
 
-    Check: step 2 is wrong: the first choice for pneumonia is not aspirin.
+    Check: step 2 is wrong: the first choice for pneumonia is not aspirin but amoxicillin.
     Step 2 (key): the first choice for pneumonia is amoxicillin.
     Answer: amoxicillin (C)
 """
@@ -80,6 +80,14 @@ def lines_from_step(trace: str, step: int) -> str:
 def lines_before_step(trace: str, step: int) -> str:
     """The part of a trace before the given step, with its final line break if it is not empty."""
     return "".join(line + "\n" for line in trace.splitlines()[: _line_of_step(trace, step)])
+
+
+def text_of_step(trace: str, step: int) -> str:
+    """The lines of the given step, with the line break after it (one past the last: the answer line, and no break)."""
+    if step > len(steps_of(trace)):
+        return lines_from_step(trace, step)
+    lines = trace.splitlines()[_line_of_step(trace, step) : _line_of_step(trace, step + 1)]
+    return "".join(line + "\n" for line in lines)
 
 
 def first_differing_step(trace: str, other: str) -> int:

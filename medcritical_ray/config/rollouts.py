@@ -38,7 +38,7 @@ class CorrectConfig(Part):
 
 class PairsConfig(Part):
     mode: Literal["trajectory", "step"] = Field(
-        default="step", description="Whole traces, or what follows the lines that both texts begin with."
+        default="step", description="Whole traces, or the first steps that differ."
     )
     shares: dict[PairSource, float] = Field(
         default={"correction": 0.5, "own": 0.5}, description="Share of each source among the pairs; they sum to 1."

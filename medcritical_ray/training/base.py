@@ -101,4 +101,4 @@ def _documents_batch(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Ba
 
 
 def _loss(model: nn.Module, batch: Batch, size: StepSize) -> tuple[Tensor, dict[str, Tensor]]:
-    return likelihood_loss(completion_logps(model, batch), size.num_tokens), {}
+    return likelihood_loss(completion_logps(model, batch).sum(dim=1), size.num_tokens), {}

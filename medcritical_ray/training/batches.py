@@ -19,13 +19,15 @@ _NO_LABEL = -100
 class Batch:
     """Tensors of one forward pass over B examples, as TRL's collators make them; for DPO, B chosen, then B rejected.
 
-    `num_tokens` counts the completion tokens that a likelihood is taken over: for DPO, those of the chosen rows.
+    `completion_mask` marks the tokens that a likelihood is taken over, and `num_tokens` counts them: for DPO, those of the
+    chosen rows. `compared_mask` marks those that a preference is about: all of them, or a single step and what is before.
     `reference_logps` is of shape (2, B), for chosen and rejected; empty where they are not known or not needed.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     completion_mask: Tensor
+    compared_mask: Tensor
     reference_logps: Tensor
     num_examples: int
     num_tokens: int
@@ -35,6 +37,7 @@ class Batch:
             input_ids=self.input_ids.to(device),
             attention_mask=self.attention_mask.to(device),
             completion_mask=self.completion_mask.to(device),
+            compared_mask=self.compared_mask.to(device),
             reference_logps=self.reference_logps.to(device),
             num_examples=self.num_examples,
             num_tokens=self.num_tokens,
@@ -51,7 +54,7 @@ def sft_batch(examples: Sequence[SftExample], pad_token_id: int) -> Batch:
     ]
     tensors = DataCollatorForLanguageModeling(pad_token_id)(rows)
     completion_mask = (tensors["labels"] != _NO_LABEL).long()
-    return _batch({**tensors, "completion_mask": completion_mask}, torch.empty(0), len(examples))
+    return _batch({**tensors, "completion_mask": completion_mask}, completion_mask, torch.empty(0), len(examples))
 
 
 def dpo_batch(examples: Sequence[DpoExample], pad_token_id: int) -> Batch:
@@ -61,7 +64,11 @@ def dpo_batch(examples: Sequence[DpoExample], pad_token_id: int) -> Batch:
     ]
     tensors = DataCollatorForPreference(pad_token_id)(rows)
     known = [example.reference_logps for example in examples if example.reference_logps]
-    return _batch(tensors, torch.tensor(list(zip(*known, strict=True))), len(examples))
+    compared_mask = tensors["completion_mask"].clone()
+    for row, example in zip(compared_mask, examples, strict=False):
+        end = len(example.prompt_ids) + len(example.chosen_ids)
+        row[end - example.num_rest_tokens : end] = 0
+    return _batch(tensors, compared_mask, torch.tensor(list(zip(*known, strict=True))), len(examples))
 
 
 def plan_steps(lengths: Sequence[int], num_steps: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -98,11 +105,14 @@ def forward_passes(examples: Sequence[Example], max_tokens: int) -> list[list[Ex
     return passes
 
 
-def _batch(tensors: Mapping[str, Tensor], reference_logps: Tensor, num_examples: int) -> Batch:
+def _batch(
+    tensors: Mapping[str, Tensor], compared_mask: Tensor, reference_logps: Tensor, num_examples: int
+) -> Batch:
     return Batch(
         input_ids=tensors["input_ids"],
         attention_mask=tensors["attention_mask"],
         completion_mask=tensors["completion_mask"],
+        compared_mask=compared_mask,
         reference_logps=reference_logps,
         num_examples=num_examples,
         # The first token of a sequence has nothing before it, and no log-probability.

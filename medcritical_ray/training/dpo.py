@@ -55,7 +55,8 @@ def with_reference_logps(
     for members in forward_passes(pairs.examples, max_tokens_per_forward):
         device = device_of(reference)
         with torch.inference_mode(), autocast(device):
-            chosen, rejected = completion_logps(reference, dpo_batch(members, pad_token_id).to(device)).chunk(2)
+            batch = dpo_batch(members, pad_token_id).to(device)
+            chosen, rejected = _compared(completion_logps(reference, batch), batch)
         logps = zip(chosen.tolist(), rejected.tolist(), strict=True)
         scored += [replace(example, reference_logps=pair) for example, pair in zip(members, logps, strict=True)]
     return replace(pairs, examples=scored)
@@ -168,12 +169,19 @@ def _measure(model: nn.Module, batches: list[Batch], config: DpoConfig) -> StepM
     return dict(zip(sums, sum_over_workers(list(sums.values()), device), strict=True))
 
 
+def _compared(logps_BT: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The log-probabilities of chosen and rejected as far as they are compared, of shape (B,) each."""
+    chosen_B, rejected_B = (logps_BT * batch.compared_mask).sum(dim=1).chunk(2)
+    return chosen_B, rejected_B
+
+
 def _dpo_loss(model: nn.Module, batch: Batch, size: StepSize, config: DpoConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    chosen_B, rejected_B = completion_logps(model, batch).chunk(2)
+    logps_BT = completion_logps(model, batch)
+    chosen_B, rejected_B = _compared(logps_BT, batch)
     logps = (chosen_B, rejected_B, batch.reference_logps[0], batch.reference_logps[1])
     loss = dpo_loss(*logps, config.beta).sum() / size.num_examples
     if config.likelihood_weight:
-        loss = loss + config.likelihood_weight * likelihood_loss(chosen_B, size.num_tokens)
+        loss = loss + config.likelihood_weight * likelihood_loss(logps_BT[: len(chosen_B)].sum(dim=1), size.num_tokens)
     margins_B = preference_margins(*logps)
     ranks_right_B = preference_accuracy(chosen_B - rejected_B)
     per_pair = (preference_accuracy(margins_B), ranks_right_B, margins_B, chosen_B, rejected_B)

@@ -1,7 +1,7 @@
 """From records to tokens: what the model reads, and the completion that the loss is taken over.
 
 The prompt is tokenised exactly as the engines do it; a completion is tokenised by itself and ends with the end token,
-as a policy writes it after its prompt. Rows that are too long are dropped and counted, never cut.
+as a policy writes it after its prompt. A single step ends with its line break instead: more would follow. Rows that are too long are dropped and counted, never cut.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,7 @@ class SftExample:
 class DpoExample:
     """A pair in tokens. `length_tokens` is that of the longer of its two sequences, since they are padded together.
 
+    Both completions begin with what they share. The last `num_rest_tokens` of the chosen one are not compared.
     `reference_logps` holds the reference's log-probabilities of (chosen, rejected), once they are known.
     """
 
@@ -42,6 +43,7 @@ class DpoExample:
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
+    num_rest_tokens: int = 0
     reference_logps: tuple[float, float] | None = None
 
     @property
@@ -81,21 +83,36 @@ def dpo_examples(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[PreferencePair], max_length_tokens: int
 ) -> Tokenised[DpoExample]:
     """Raises UserError if the tokenizer has no end token."""
-    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows], [row.prefix for row in rows])
+    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows], [""] * len(rows))
+    prefixes = _token_ids(tokenizer, [row.prefix for row in rows])
     chosen = _completions(tokenizer, [row.chosen for row in rows])
     rejected = _completions(tokenizer, [row.rejected for row in rows])
+    rests = _completions(tokenizer, [row.rest for row in rows])
     examples = [
-        DpoExample(question_id=row.question_id, prompt_ids=prompt, chosen_ids=better, rejected_ids=worse)
-        for row, prompt, better, worse in zip(rows, prompts, chosen, rejected, strict=True)
+        DpoExample(
+            question_id=row.question_id,
+            prompt_ids=prompt,
+            chosen_ids=prefix + better + rest,
+            rejected_ids=prefix + worse,
+            num_rest_tokens=len(rest),
+        )
+        for row, prompt, prefix, better, worse, rest in zip(
+            rows, prompts, prefixes, chosen, rejected, rests, strict=True
+        )
     ]
     return _that_fit(examples, max_length_tokens)
 
 
 def _completions(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Tokens of what a policy writes, with the end token unless the text is empty or a step, which others follow."""
     if tokenizer.eos_token_id is None:
         raise UserError("the student's tokenizer has no end token (eos_token): completions could not end")
-    token_ids = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-    return [[*ids, tokenizer.eos_token_id] for ids in token_ids]
+    ends = [[] if not text or text.endswith("\n") else [tokenizer.eos_token_id] for text in texts]
+    return [ids + end for ids, end in zip(_token_ids(tokenizer, texts), ends, strict=True)]
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False).input_ids if texts else []
 
 
 def _that_fit(examples: list[Example], max_length_tokens: int) -> Tokenised[Example]:

@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sequence_logps(logits_BTV: Tensor, input_ids_BT: Tensor, completion_mask_BT: Tensor) -> Tensor:
-    """The log-probability of each completion given its prompt: sum over its tokens of log p(token | tokens before).
+def token_logps(logits_BTV: Tensor, input_ids_BT: Tensor, completion_mask_BT: Tensor) -> Tensor:
+    """The log-probability of each completion token given the tokens before, in its place; 0 in all other places.
 
     The logits at position t score the token at t + 1. Only the completion's positions are raised to float32, in which
-    the softmax and the sum are taken. Returns logps_B.
+    the softmax is taken. The sum of a row is the log-probability of its completion. Returns logps_BT.
     """
     mask_BT = completion_mask_BT[:, 1:].bool()
-    token_logps = -F.cross_entropy(logits_BTV[:, :-1][mask_BT].float(), input_ids_BT[:, 1:][mask_BT], reduction="none")
-    logps_BT = torch.zeros(mask_BT.shape, dtype=token_logps.dtype, device=token_logps.device)
-    return logps_BT.masked_scatter(mask_BT, token_logps).sum(dim=1)
+    logps = -F.cross_entropy(logits_BTV[:, :-1][mask_BT].float(), input_ids_BT[:, 1:][mask_BT], reduction="none")
+    logps_BT = torch.zeros(input_ids_BT.shape, dtype=logps.dtype, device=logps.device)
+    return logps_BT.masked_scatter(F.pad(mask_BT, (1, 0)), logps)
 
 
 def preference_margins(

@@ -13,7 +13,7 @@ from medcritical_ray.config.training import Method
 from medcritical_ray.errors import UserError
 from medcritical_ray.policies import MANIFEST, Policy, read_manifest
 from medcritical_ray.training.batches import Batch
-from medcritical_ray.training.losses import sequence_logps
+from medcritical_ray.training.losses import token_logps
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -85,9 +85,9 @@ def fresh_student(
 
 
 def completion_logps(model: nn.Module, batch: Batch) -> Tensor:
-    """The log-probability of each row's completion: a forward pass, and `sequence_logps`."""
+    """The log-probability of each completion token, logps_BT: a forward pass, and `token_logps`."""
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-    return sequence_logps(logits, batch.input_ids, batch.completion_mask)
+    return token_logps(logits, batch.input_ids, batch.completion_mask)
 
 
 def _on(device: torch.device, model: Any) -> Any:

@@ -62,4 +62,4 @@ def sft(
 
 
 def _sft_loss(model: nn.Module, batch: Batch, size: StepSize) -> tuple[Tensor, dict[str, Tensor]]:
-    return likelihood_loss(completion_logps(model, batch), size.num_tokens), {}
+    return likelihood_loss(completion_logps(model, batch).sum(dim=1), size.num_tokens), {}

@@ -38,6 +38,7 @@ PAIRS = [
         prefix="",
         chosen=chosen,
         rejected=rejected,
+        rest="",
         chosen_version=0,
         rejected_version=0,
         reason="",

@@ -37,6 +37,7 @@ def pairs(num_rows: int) -> list[PreferencePair]:
             prefix="",
             chosen=f" w{n} w51",
             rejected=f" w{n} w52" + " w53" * (n % 3),
+            rest="",
             chosen_version=0,
             rejected_version=0,
             reason="",

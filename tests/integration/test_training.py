@@ -38,6 +38,7 @@ PAIRS = [
         prefix="",
         chosen=f" w{n} w51",
         rejected=f" w{n} w52" + " w53" * (n % 3),
+        rest="",
         chosen_version=0,
         rejected_version=0,
         reason="",

@@ -28,7 +28,7 @@ def demonstration(prompt: str, response: str) -> Demonstration:
     return Demonstration(question_id="q", task="solve", prompt=prompt, response=response)
 
 
-def pair(prompt: str, chosen: str, rejected: str, prefix: str = "") -> PreferencePair:
+def pair(prompt: str, chosen: str, rejected: str, prefix: str = "", rest: str = "") -> PreferencePair:
     return PreferencePair(
         iteration=1,
         question_id="q",
@@ -37,6 +37,7 @@ def pair(prompt: str, chosen: str, rejected: str, prefix: str = "") -> Preferenc
         prefix=prefix,
         chosen=chosen,
         rejected=rejected,
+        rest=rest,
         chosen_version=0,
         rejected_version=0,
         reason="",
@@ -49,12 +50,25 @@ def test_a_demonstration_is_its_prompt_then_its_response_and_the_end_token():
     assert tokenised.num_too_long == 0
 
 
-def test_the_prefix_of_a_pair_belongs_to_its_prompt():
+def test_both_completions_of_a_pair_begin_with_its_prefix():
     rows = [pair("cough", chosen="rest", rejected="flu rest", prefix="cold\n")]
     (example,) = dpo_examples(word_tokenizer(), rows, max_length_tokens=10).examples
-    assert example.prompt_ids == [COUGH, BREAK, COLD, BREAK]
-    assert example.chosen_ids == [REST, EOS]
-    assert example.rejected_ids == [FLU, REST, EOS]
+    assert example.prompt_ids == [COUGH, BREAK]
+    assert example.chosen_ids == [COLD, BREAK, REST, EOS]
+    assert example.rejected_ids == [COLD, BREAK, FLU, REST, EOS]
+    assert example.num_rest_tokens == 0
+
+
+def test_steps_are_compared_without_an_end_and_without_the_rest_of_the_chosen_trace():
+    rows = [pair("cough", prefix="cold\n", chosen="rest\n", rejected="flu rest\n", rest="fever")]
+    (example,) = dpo_examples(word_tokenizer(), rows, max_length_tokens=10).examples
+    assert example.chosen_ids == [COLD, BREAK, REST, BREAK, FEVER, EOS]
+    assert example.rejected_ids == [COLD, BREAK, FLU, REST, BREAK]
+    batch = dpo_batch([example], pad_token_id=0)
+    # The prompt is 2 tokens, and the likelihood term takes the whole chosen trace.
+    assert batch.completion_mask.tolist() == [[0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 0]]
+    assert batch.compared_mask.tolist() == [[0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1, 0]]
+    assert batch.num_tokens == 6
 
 
 def test_rows_that_are_too_long_are_dropped_and_counted():

@@ -10,11 +10,11 @@ from medcritical_ray.training.losses import (
     likelihood_loss,
     preference_accuracy,
     preference_margins,
-    sequence_logps,
+    token_logps,
 )
 
 
-def test_the_log_probability_of_a_completion_is_that_of_its_tokens_alone():
+def test_only_the_tokens_of_a_completion_have_log_probabilities():
     # Two tokens exist. With logits (0, log 3) they have the probabilities 1/4 and 3/4; with (0, 0) one half each.
     quarter, half = [0.0, math.log(3.0)], [0.0, 0.0]
     logits_BTV = torch.tensor([[half, quarter, half, quarter], [quarter, quarter, half, half]])
@@ -22,18 +22,19 @@ def test_the_log_probability_of_a_completion_is_that_of_its_tokens_alone():
     # Row 0: prompt of two tokens, then 1 and 0. Row 1: prompt of one token, then 0 and 1, then padding.
     completion_mask_BT = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]])
 
-    logps_B = sequence_logps(logits_BTV, input_ids_BT, completion_mask_BT)
+    logps_BT = token_logps(logits_BTV, input_ids_BT, completion_mask_BT)
 
-    # Row 0: token 1 after position 1 has 3/4, token 0 after position 2 has 1/2: 3/8.
-    # Row 1: token 0 after position 0 has 1/4, token 1 after position 1 has 3/4: 3/16.
-    assert logps_B.tolist() == pytest.approx([math.log(3 / 8), math.log(3 / 16)])
+    # Row 0: token 1 after position 1 has 3/4, token 0 after position 2 has 1/2.
+    # Row 1: token 0 after position 0 has 1/4, token 1 after position 1 has 3/4.
+    assert logps_BT[0].tolist() == pytest.approx([0, 0, math.log(3 / 4), math.log(1 / 2)])
+    assert logps_BT[1].tolist() == pytest.approx([0, math.log(1 / 4), math.log(3 / 4), 0])
 
 
 def test_log_probabilities_are_float32_whatever_the_logits_are():
     logits_BTV = torch.zeros(1, 3, 5, dtype=torch.bfloat16)
-    logps_B = sequence_logps(logits_BTV, torch.tensor([[1, 2, 3]]), torch.tensor([[0, 1, 1]]))
-    assert logps_B.dtype == torch.float32
-    assert logps_B.tolist() == pytest.approx([-2 * math.log(5)])
+    logps_BT = token_logps(logits_BTV, torch.tensor([[1, 2, 3]]), torch.tensor([[0, 1, 1]]))
+    assert logps_BT.dtype == torch.float32
+    assert logps_BT[0].tolist() == pytest.approx([0, -math.log(5), -math.log(5)])
 
 
 def test_the_dpo_loss_is_the_one_worked_out_by_hand():

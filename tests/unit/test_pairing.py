@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from medcritical_ray.config import PairsConfig
-from medcritical_ray.pairing import PairingCounts, edit_distance, make_pairs, shared_lines
+from medcritical_ray.pairing import PairingCounts, edit_distance, make_pairs
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import PreferencePair, Question, Trajectory, lettered
 from medcritical_ray.rollouts import Completion, Turn
@@ -74,6 +74,7 @@ def test_a_right_correction_of_a_wrong_attempt_becomes_a_pair_and_exactly_that_p
             rejected=(
                 "Thought: name it.\nStep 1: it is pneumonia.\nStep 2: it is treated with aspirin.\nAnswer: aspirin (D)"
             ),
+            rest="",
             chosen_version=4,
             rejected_version=3,
             reason="1 of 1 repairs reach the key",
@@ -123,13 +124,21 @@ def test_a_truncated_right_attempt_is_never_chosen():
     truncated = written("solve", 1, 0, RIGHT, finished=False)
     assert paired([*attempts(WRONG), truncated], OWN) == (
         [],
-        {"own: attempt unfinished or unreadable": 1, "own: no right attempt": 1},
+        {"own: no right attempt": 2},
     )
 
 
-def test_an_unfinished_attempt_is_not_rejected_either_and_is_counted():
+def test_an_unfinished_or_unreadable_attempt_may_be_rejected_but_is_shown_to_no_corrector():
     truncated = written("solve", 0, 0, WRONG, finished=False)
-    assert paired([truncated, *attempts(RIGHT)], OWN) == ([], {"own: attempt unfinished or unreadable": 1})
+    trajectories = [truncated, *attempts(RIGHT), *repairs(REPAIR)]
+    [pair], drops = paired(trajectories, OWN)
+    assert (pair.chosen, pair.rejected) == (RIGHT, WRONG)
+    assert paired(trajectories, CORRECTION)[1]["correction: attempt unfinished or unreadable"] == 1
+
+
+def test_a_right_text_that_was_cut_off_is_no_worse_than_itself():
+    truncated = written("solve", 0, 0, RIGHT, finished=False)
+    assert paired([truncated, *attempts(RIGHT)], OWN) == ([], {"own: texts too alike": 1})
 
 
 def test_too_few_agreeing_repairs_are_dropped_and_counted():
@@ -203,12 +212,27 @@ def test_a_source_without_a_share_makes_no_pairs():
     assert drops == {}
 
 
-def test_in_step_mode_both_texts_begin_at_the_first_wrong_step_after_the_prefix_they_share():
+def test_in_step_mode_the_first_steps_that_differ_are_compared_after_the_right_ones():
     config = CORRECTION.model_copy(update={"mode": "step"})
     [pair], _ = paired([*attempts(WRONG), *repairs(REPAIR)], config)
     assert pair.prefix == "Thought: name it.\nStep 1: it is pneumonia.\n"
-    assert pair.chosen == "Step 2: it is treated with amoxicillin.\nAnswer: amoxicillin (C)"
-    assert pair.rejected == "Step 2: it is treated with aspirin.\nAnswer: aspirin (D)"
+    assert pair.chosen == "Step 2: it is treated with amoxicillin.\n"
+    assert pair.rejected == "Step 2: it is treated with aspirin.\n"
+    assert pair.rest == "Answer: amoxicillin (C)"
+
+
+def test_in_step_mode_the_prefix_is_in_the_words_of_the_chosen_trace():
+    config = OWN.model_copy(update={"mode": "step"})
+    [pair], _ = paired(attempts(WRONG, RIGHT.replace("name it", "name the illness")), config)
+    assert pair.prefix == "Thought: name the illness.\nStep 1: it is pneumonia.\n"
+    assert pair.chosen == "Step 2: it is treated with amoxicillin.\n"
+
+
+def test_in_step_mode_traces_without_steps_make_no_pair():
+    config = OWN.model_copy(update={"mode": "step"})
+    pairs, drops = paired(attempts("Surely.\nAnswer: aspirin (D)", RIGHT), config)
+    assert pairs == []
+    assert drops == {"own: no steps to compare": 1}
 
 
 def test_in_step_mode_a_wrong_answer_line_alone_is_compared():
@@ -216,16 +240,6 @@ def test_in_step_mode_a_wrong_answer_line_alone_is_compared():
     [pair], _ = paired(attempts(slip, RIGHT), OWN.model_copy(update={"mode": "step"}))
     assert (pair.chosen, pair.rejected) == ("Answer: amoxicillin (C)", "Answer: aspirin (D)")
     assert pair.prefix.endswith("Step 2: it is treated with amoxicillin.\n")
-
-
-def test_the_shared_prefix_is_cut_from_texts_with_any_line_breaks():
-    assert shared_lines("a\r\nb\r\nc", "a\r\nb\r\nd") == "a\r\nb\r\n"
-    assert shared_lines("a\nb", "a\r\nb") == ""
-
-
-def test_the_shared_prefix_never_takes_all_lines_of_a_text():
-    assert shared_lines("a\nb", "a\nb\nc") == "a\n"
-    assert shared_lines("a", "a") == ""
 
 
 def test_an_own_pair_prefers_a_right_attempt_to_a_wrong_one():

@@ -56,6 +56,7 @@ PAIR = PreferencePair(
     prefix="",
     chosen="right",
     rejected="wrong",
+    rest="",
     chosen_version=2,
     rejected_version=1,
     reason="3 of 4 repairs reach the key",

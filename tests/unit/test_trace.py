@@ -8,7 +8,7 @@ Step 2 (key): the first choice for pneumonia is aspirin.
 Answer: aspirin (B)"""
 
 REPAIR = """\
-Check: step 2 is wrong: the first choice for pneumonia is not aspirin.
+Check: step 2 is wrong: the first choice for pneumonia is not aspirin but amoxicillin.
 Step 2 (key): the first choice for pneumonia is amoxicillin.
 Answer: amoxicillin (C)"""
 
@@ -52,7 +52,7 @@ def test_a_repair_goes_on_from_the_first_wrong_step():
 
 
 def test_the_teachers_correction_is_read_back_as_its_template():
-    written = traces.format_correction(REPAIRED, 2, "the first choice for pneumonia is not aspirin.")
+    written = traces.format_correction(REPAIRED, 2, "the first choice for pneumonia is not aspirin but amoxicillin.")
     assert written == REPAIR
 
 
