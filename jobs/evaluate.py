@@ -120,16 +120,16 @@ def measure(
     """The figures of one policy, with engines of its own: two policies need not have the same architecture."""
     from actors.team import RayTeam
     from jobs.evaluation_config import serving_config
-    from medcritical_ray.assessment import assess_on, correct_by_question
+    from medcritical_ray.assessment import Player, assess_on, correct_by_question
     from medcritical_ray.game import Session
 
     progress.start_phase(0, f"starting engines for {directory}")
     started = time.monotonic()
     serving = serving_config(config, policy, name)
     with RayTeam(serving) as team:
-        team.serve("generator", policy.version, directory)
         session = Session(config=serving, team=team, progress=progress)
-        figures = assess_on(session, 0, policy.version, questions, scratch / name).to_dict()
+        player = Player("generator", policy.version, directory)
+        figures = assess_on(session, 0, player, player, questions, scratch / name).to_dict()
     progress.finish_phase(0, str(directory), time.monotonic() - started, {"num_questions": questions.num_questions})
     return {**figures, "exact_set": exact_set(questions, correct_by_question(questions, scratch / name))}
 

@@ -1,11 +1,12 @@
 """Evaluates a policy on dev and test through the engines: answers, samples, and corrections of its own answers."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medcritical_ray.evaluation import GREEDY_ATTEMPT, AnswerMeter, Evaluation, Evaluator
-from medcritical_ray.game import Game, Session
+from medcritical_ray.game import Game, Role, Session
 from medcritical_ray.play import play
+from medcritical_ray.policies import PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
@@ -13,16 +14,31 @@ from medcritical_ray.seeds import uniform
 from medcritical_ray.tables import iter_parts, part_path, read_part
 
 
+class Player(NamedTuple):
+    """A policy in the role that it is evaluated in."""
+
+    role: Role
+    version: int
+    policy_dir: Path
+
+
 def assess(game: Game, iteration: int, version: int, policy_dir: Path, directory: Path) -> dict[str, Any]:
-    """The figures of one policy on dev and on test, whose trajectories are kept below `directory`."""
-    game.team.serve("generator", version, policy_dir)
+    """The figures of one policy on dev and on test, whose trajectories are kept below `directory`.
+
+    Its answers are corrected by the corrector of the run: itself, or the policy of stage 1 if that stays the corrector.
+    """
+    solver = corrector = Player("generator", version, policy_dir)
+    if game.config.correct.policy == "initial" and version > 0:
+        corrector = Player("corrector", 0, PolicyStore(game.run.policies).get(0).path)
     return {
-        split: assess_on(game, iteration, version, questions, directory / split).to_dict()
+        split: assess_on(game, iteration, solver, corrector, questions, directory / split).to_dict()
         for split, questions in (("dev", game.dev), ("test", game.test))
     }
 
 
-def assess_on(session: Session, iteration: int, version: int, questions: QuestionSet, directory: Path) -> Evaluation:
+def assess_on(
+    session: Session, iteration: int, solver: Player, corrector: Player, questions: QuestionSet, directory: Path
+) -> Evaluation:
     """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector."""
     num_samples = session.config.evaluate.num_passes
     sampling = session.config.generate.sampling
@@ -41,11 +57,12 @@ def assess_on(session: Session, iteration: int, version: int, questions: Questio
         turns = attempt_turns(questions.block(block), iteration=iteration, num_attempts=num_samples + 1)
         return [turn for turn in turns if turn.attempt_number != GREEDY_ATTEMPT]
 
-    plays = [("answers", greedy, answers), ("corrections", greedy, corrections)]
+    plays = [("answers", solver, greedy, answers), ("corrections", corrector, greedy, corrections)]
     if num_samples:
-        plays.append(("samples", sampling, samples))
-    for name, how, turns in plays:
-        play(session, directory / name, "generator", how, version, questions.num_blocks, turns)
+        plays.append(("samples", solver, sampling, samples))
+    for name, (role, version, policy_dir), how, turns in plays:
+        session.team.serve(role, version, policy_dir)
+        play(session, directory / name, role, how, version, questions.num_blocks, turns)
     return read_evaluation(questions, directory, num_samples=num_samples)
 
 

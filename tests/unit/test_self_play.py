@@ -282,6 +282,8 @@ def test_an_initial_corrector_stays_version_0_while_the_generator_moves_on(tied_
     run, game = tied_to_stage_one
     assert {t.version for t in trajectories(run, "002/attempts")} == {1}
     assert {t.version for t in trajectories(run, "002/corrections")} == {0}
+    assert {t.version for t in trajectories(run, "002/evaluation/test/answers")} == {2}
+    assert {t.version for t in trajectories(run, "002/evaluation/test/corrections")} == {0}
     assert {version for role, version in game.team.served if role == "corrector"} == {0}
     pairs = list(iter_parts(run.path / "iterations/002/pairs", PreferencePair))
     versions = {(pair.source, pair.chosen_version, pair.rejected_version) for pair in pairs}
