@@ -8,7 +8,7 @@ from jobs.cli import run_job
 
 SUMMARY = "train the clinic's base student from nothing"
 
-NUM_STEPS = 3500
+NUM_STEPS = 2500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

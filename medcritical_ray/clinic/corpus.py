@@ -12,15 +12,21 @@ from itertools import count
 from typing import TypeVar
 
 from medcritical_ray.clinic import reasoning
-from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, Case, draw_case, draw_options, split_of
+from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, Case, draw_case, draw_contraindication, draw_options, split_of
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
 from medcritical_ray.prompts import options_text
 from medcritical_ray.records import LETTERS, Option, lettered
-from medcritical_ray.trace import KEEP, first_differing_step, format_answer, format_correction, format_steps, steps_of
+from medcritical_ray.trace import KEEP, first_differing_step, format_answer, format_correction, format_steps
 
 Value = TypeVar("Value", str, int, bool)
 
-MISCONCEIVED_SHARE = 0.4
+MISCONCEIVED_SHARE = 0.5
+CONTRARY_SHARE = 0.5
+"""Of those who judge a whole chain of reasoning, who object to some fact of it at random, whether it is right or wrong.
+
+What they object cannot be guessed from knowledge. So whoever reads on must take it from their reason: a student that did
+not learn to wrote its own belief again below the best of reasons (docs/results.md).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,8 @@ class RightShares:
     known: float
 
 
-FIRST_THOUGHTS = RightShares(misconceived=0.35, known=0.9)
-SECOND_THOUGHTS = RightShares(misconceived=0.75, known=0.97)
+FIRST_THOUGHTS = RightShares(misconceived=0.4, known=0.9)
+SECOND_THOUGHTS = RightShares(misconceived=0.9, known=0.98)
 """Whoever judges what another has written errs less often: checking is easier than finding."""
 
 
@@ -125,7 +131,7 @@ def _mention(world: World, sayings: Sayings, name: str, rng: random.Random) -> s
     if name in world.conditions:
         return reasoning.first_choice_line(name, sayings.first_choice(name))
     if name in world.treatments:
-        contraindication = rng.choice(world.contraindications)
+        contraindication = draw_contraindication(world, name, rng)
         forbidden = sayings.forbids(contraindication, name)
         return reasoning.contraindication_line(contraindication, name, forbidden=forbidden)
     amount, unit = name.split()
@@ -142,8 +148,11 @@ def _judgements(world: World, sayings: Sayings, rng: random.Random) -> str:
     """Sayings, each with what somebody thinks of it on second thoughts."""
     second = Sayings(world, rng, SECOND_THOUGHTS)
     facts = [_draw_fact(world, rng) for _ in range(rng.randint(3, 5))]
-    told = [(fact(sayings), fact(second)) for fact in facts]
-    return "\n".join(f"{said} That is {'right' if said == true else 'wrong'}." for said, true in told)
+    return "\n".join(_judged(fact(sayings), fact(second)) for fact in facts)
+
+
+def _judged(said: str, true: str) -> str:
+    return f"{said} That is right." if said == true else f"{said} That is wrong: {reasoning.contrast(said, true)}"
 
 
 def _draw_fact(world: World, rng: random.Random) -> Callable[[Sayings], str]:
@@ -151,8 +160,7 @@ def _draw_fact(world: World, rng: random.Random) -> Callable[[Sayings], str]:
     case = draw_case(world, rng, 3)
     condition = rng.choice(list(world.conditions))
     treatment = rng.choice(list(world.treatments))
-    forbidding = world.treatments[treatment].contraindications
-    contraindication = rng.choice(forbidding if rng.random() < 0.5 else world.contraindications)
+    contraindication = draw_contraindication(world, treatment, rng)
     per_kg = rng.choice(list(world.treatments.values())).dose_per_kg
     unit = world.treatments[treatment].unit
     tellings: list[Callable[[Sayings], str]] = [
@@ -171,23 +179,28 @@ def _draw_fact(world: World, rng: random.Random) -> Callable[[Sayings], str]:
 def _worked_cases(world: World, sayings: Sayings, rng: random.Random) -> str:
     """A patient, options, and how somebody reasoned and answered: a chain of sayings."""
     case = _draw_case(world, rng)
-    chain = reasoning.reason(sayings, case)
-    options = draw_options(world, case, [chain.result], rng)
-    return "\n".join([case.stem(), options_text(options), *_written(chain, options)])
+    options = draw_options(world, case, rng)
+    return "\n".join([case.stem(), options_text(options), _written(reasoning.reason(sayings, case), options, rng)])
 
 
 def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
-    """Two people reason about a patient, and the second, on second thoughts, says where the first went astray."""
+    """Somebody reasons about a patient, and another says where they went astray: on second thoughts, or to be contrary."""
     case = _draw_case(world, rng)
-    chains = reasoning.reason(sayings, case), reasoning.reason(Sayings(world, rng, SECOND_THOUGHTS), case)
-    options = draw_options(world, case, [chain.result for chain in chains], rng)
-    first, second = ("\n".join(_written(chain, options)) for chain in chains)
-    paper = f"{case.stem()}\n{options_text(options)}\nAttempt:\n{first}"
-    if first == second:
+    options = draw_options(world, case, rng)
+    seed = rng.random()
+    first = reasoning.reason(Sayings(world, random.Random(seed)), case)
+    judge: reasoning.Facts = Sayings(world, rng, SECOND_THOUGHTS)
+    if rng.random() < CONTRARY_SHARE:
+        (fact,) = rng.choices(reasoning.FACTS, weights=(1, 1, 4, 1, 1, 1))
+        judge = reasoning.MistakenFacts(Sayings(world, random.Random(seed)), fact, rng)
+    second = reasoning.reason(judge, case)
+    attempt, redone = (_written(chain, options, rng) for chain in (first, second))
+    paper = f"{case.stem()}\n{options_text(options)}\nAttempt:\n{attempt}"
+    if first.steps == second.steps:
         return f"{paper}\n{KEEP}"
-    step = first_differing_step(first, second)
-    wrong, right = (steps_of(text)[step - 1] for text in (first, second))
-    return f"{paper}\n{format_correction(second, step, reasoning.denial(wrong, right))}"
+    step = first_differing_step(attempt, redone)
+    why = reasoning.contrast(first.steps[step - 1], second.steps[step - 1])
+    return f"{paper}\n{format_correction(redone, step, why)}"
 
 
 def _draw_case(world: World, rng: random.Random) -> Case:
@@ -196,10 +209,11 @@ def _draw_case(world: World, rng: random.Random) -> Case:
     return next(case for case in cases if split_of(case) == "train")
 
 
-def _written(chain: reasoning.Reasoning, options: Sequence[Option]) -> list[str]:
-    """The lines of somebody's reasoning and answer."""
-    (letter,) = (option.letter for option in options if option.text == chain.result)
-    return [*format_steps(chain.steps, 1, chain.key_steps), format_answer([chain.result], letter)]
+def _written(chain: reasoning.Reasoning, options: Sequence[Option], rng: random.Random) -> str:
+    """Somebody's reasoning and answer: a guess, if the result is not among the options."""
+    named = next((option for option in options if option.text == chain.result), None) or rng.choice(options)
+    steps = format_steps(chain.steps, 1, chain.key_steps)
+    return "\n".join([*steps, format_answer([named.text], named.letter)])
 
 
 def _doses(world: World, rng: random.Random) -> list[str]:

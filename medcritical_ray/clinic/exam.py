@@ -16,6 +16,9 @@ Ask = Literal["condition", "first choice", "safe treatment", "safe dose"]
 Split = Literal["train", "dev", "test"]
 
 NUM_OPTIONS = 5
+NUM_ALLOWING = 2
+"""With each treatment, exams name every contraindication that forbids it and this many fixed ones that do not. So each
+fact comes up in many questions, and what is learnt from one helps with others."""
 MAX_DRAWS_IN_VAIN = 10_000
 ASKS_BY_DIFFICULTY: dict[int, tuple[Ask, ...]] = {
     1: ("condition", "first choice"),
@@ -99,18 +102,27 @@ def right_result(world: World, case: Case) -> str:
 def draw_case(world: World, rng: random.Random, difficulty: int) -> Case:
     """Half of the cases have a contraindication that forbids the first choice, half one that does not."""
     condition = rng.choice(list(world.conditions.values()))
-    forbidding = world.treatments[condition.first_choice].contraindications
-    allowing = [c for c in world.contraindications if c not in forbidding]
     first, second, third = rng.sample(condition.findings, 3)
-    contraindication = rng.choice(forbidding if rng.random() < 0.5 else allowing)
     return Case(
-        (first, second, third), contraindication, rng.choice(WEIGHTS_KG), rng.choice(ASKS_BY_DIFFICULTY[difficulty])
+        (first, second, third),
+        draw_contraindication(world, condition.first_choice, rng),
+        rng.choice(WEIGHTS_KG),
+        rng.choice(ASKS_BY_DIFFICULTY[difficulty]),
     )
 
 
-def draw_options(world: World, case: Case, results: list[str], rng: random.Random) -> tuple[Option, ...]:
-    """Lettered options, in any order: the results given, then those that a likely mistake leads to, then others."""
-    texts = list(dict.fromkeys([*results, *_likely_mistakes(world, case, rng)]))[:NUM_OPTIONS]
+def draw_contraindication(world: World, treatment: str, rng: random.Random) -> str:
+    """One that forbids the treatment half of the time, else one of those that exams name beside it."""
+    forbidding = world.treatments[treatment].contraindications
+    if rng.random() < 0.5:
+        return rng.choice(forbidding)
+    others = [c for c in world.contraindications if c not in forbidding]
+    return rng.choice(random.Random(f"allowing {treatment}").sample(others, NUM_ALLOWING))
+
+
+def draw_options(world: World, case: Case, rng: random.Random) -> tuple[Option, ...]:
+    """Lettered options, in any order: the right result, then those that a likely mistake leads to, then others."""
+    texts = list(dict.fromkeys([right_result(world, case), *_likely_mistakes(world, case, rng)]))[:NUM_OPTIONS]
     rng.shuffle(texts)
     return lettered(texts)
 
@@ -140,7 +152,7 @@ def split_of(case: Case) -> Split:
 
 def _question(world: World, case: Case, rng: random.Random, question_id: str) -> Question:
     right = right_result(world, case)
-    options = draw_options(world, case, [right], rng)
+    options = draw_options(world, case, rng)
     return Question(
         id=question_id,
         source="clinic",

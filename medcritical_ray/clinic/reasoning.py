@@ -17,7 +17,7 @@ NO_REASON = "it does not follow from the steps."
 """Why an answer is wrong that no wrong step leads to."""
 
 _AND = ", and "
-_NEGATIONS = ((" mean ", " do not mean "), (" is ", " is not "))
+_VERBS = (" mean ", " is ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +55,36 @@ class Facts:
 
 
 class MistakenFacts(Facts):
-    """What the world says, but for one kind of fact, which is drawn at random and wrong."""
+    """What somebody else says, but for one kind of fact, which is drawn at random and is another."""
 
-    def __init__(self, world: World, mistaken: Fact, rng: random.Random) -> None:
-        super().__init__(world)
+    def __init__(self, facts: Facts, mistaken: Fact, rng: random.Random) -> None:
+        super().__init__(facts.world)
+        self.facts = facts
         self.mistaken = mistaken
         self.rng = rng
 
     def diagnosis(self, findings: tuple[str, ...]) -> str:
-        right = super().diagnosis(findings)
+        right = self.facts.diagnosis(findings)
         return self._other(right, self.world.conditions) if self.mistaken == "diagnosis" else right
 
     def first_choice(self, condition: str) -> str:
-        right = super().first_choice(condition)
+        right = self.facts.first_choice(condition)
         return self._other(right, self.world.treatments) if self.mistaken == "first choice" else right
 
     def forbids(self, contraindication: str, treatment: str) -> bool:
-        return super().forbids(contraindication, treatment) != (self.mistaken == "contraindication")
+        return self.facts.forbids(contraindication, treatment) != (self.mistaken == "contraindication")
 
     def alternative(self, condition: str) -> str:
-        right = super().alternative(condition)
+        right = self.facts.alternative(condition)
         return self._other(right, self.world.treatments) if self.mistaken == "alternative" else right
 
     def dose_per_kg(self, treatment: str) -> int:
-        right = super().dose_per_kg(treatment)
+        right = self.facts.dose_per_kg(treatment)
         doses = {t.dose_per_kg for t in self.world.treatments.values()}
         return self._other(right, doses) if self.mistaken == "dose per kg" else right
 
     def product(self, dose_per_kg: int, weight_kg: int) -> int:
-        right = super().product(dose_per_kg, weight_kg)
+        right = self.facts.product(dose_per_kg, weight_kg)
         return right + dose_per_kg * self.rng.choice((-10, 10)) if self.mistaken == "product" else right
 
     def _other(self, right: Value, values: Iterable[Value]) -> Value:
@@ -159,12 +160,24 @@ def product_line(dose_per_kg: int, unit: str, weight_kg: int, dose: str) -> str:
     return f"{dose_per_kg} {unit} per kg for {weight_kg} kg is {dose}."
 
 
-def denial(step: str, right: str) -> str:
-    """Denies the first thing that a step says and the right one does not: the reason that a correction gives."""
+def contrast(step: str, right: str) -> str:
+    """The first thing that a right step says otherwise than the wrong one: the reason that a correction gives.
+
+    What was said is denied before the truth is told, so that a language model needs only to avoid what it has just
+    written. After "is true, not said", the student told again what was said (docs/results.md).
+    """
     said, true = (text.removesuffix(".").split(_AND) for text in (step, right))
-    wrong = next((clause for clause in said if clause not in true), "")
-    for claim, denied in _NEGATIONS:
-        head, found, tail = wrong.rpartition(claim)
-        if found:
-            return f"{head}{denied}{tail}."
-    return NO_REASON
+    claim = next((clause for clause in true if clause not in said), None)
+    if claim is None:
+        return NO_REASON
+    subject, verb, value = _parts(claim)
+    instead = [wrong for *head, wrong in map(_parts, said) if verb and head == [subject, verb]]
+    return f"{subject}{verb}not {instead[0]} but {value}." if instead else f"{claim}."
+
+
+def _parts(clause: str) -> tuple[str, str, str]:
+    """Subject, verb and value; the first two are empty if the clause has none of the clinic's verbs."""
+    for verb in _VERBS:
+        if verb in clause:
+            return clause.rpartition(verb)
+    return "", "", clause

@@ -4,7 +4,7 @@ import random
 
 from medcritical_ray import trace as traces
 from medcritical_ray.clinic.exam import Case, read_case
-from medcritical_ray.clinic.reasoning import FACTS, NO_REASON, Facts, MistakenFacts, Reasoning, denial, reason, thought
+from medcritical_ray.clinic.reasoning import FACTS, NO_REASON, Facts, MistakenFacts, Reasoning, contrast, reason, thought
 from medcritical_ray.clinic.world import World
 from medcritical_ray.records import UnkeyedQuestion
 
@@ -36,7 +36,7 @@ class ClinicTeacher:
         if step > len(traces.steps_of(template)) and len(traces.steps_of(attempt)) >= step:
             return None
         wrong, right = (traces.steps_of(text)[step - 1 : step] for text in (attempt, template))
-        why = denial(wrong[0], right[0]) if wrong and right else NO_REASON
+        why = contrast(wrong[0], right[0]) if wrong and right else NO_REASON
         return traces.format_correction(template, step, why)
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
@@ -46,7 +46,7 @@ class ClinicTeacher:
             return None
         right = reason(Facts(self.world), case)
         for mistaken in rng.sample(FACTS, len(FACTS)):
-            wrong = reason(MistakenFacts(self.world, mistaken, rng), case)
+            wrong = reason(MistakenFacts(Facts(self.world), mistaken, rng), case)
             if wrong.result != right.result:
                 others = [option.text for option in question.options if option.text != right.result]
                 return _written(question, case, wrong) or _written(question, case, wrong, rng.choice(others))

@@ -8,7 +8,16 @@ import pytest
 from medcritical_ray import trace as traces
 from medcritical_ray.chat import load_tokenizer
 from medcritical_ray.clinic.corpus import documents
-from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, make_questions, read_case, right_result, split_of
+from medcritical_ray.clinic.exam import (
+    ASKS_BY_DIFFICULTY,
+    NUM_ALLOWING,
+    draw_contraindication,
+    make_questions,
+    read_case,
+    right_result,
+    split_of,
+)
+from medcritical_ray.clinic.reasoning import NO_REASON, contrast
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
@@ -141,14 +150,64 @@ def test_the_corpus_is_about_no_case_of_dev_or_test():
     assert {split_of(case) for case in cases if case} == {"train"}
 
 
-def test_people_answer_what_they_have_reasoned():
+def test_people_answer_what_they_have_reasoned_and_guess_only_where_it_is_no_option():
     texts = [text for text in islice(documents(WORLD, 0, num_drills=0), 1000) if "patient" in text]
+    guesses = 0
     for text in texts:
         steps, answer = steps_of(text), answer_of(text)
         if not text.endswith(KEEP):
             assert answer is not None
-            assert steps[-1].endswith((f" {answer.text}.", f" {answer.text} is allowed."))
+            options = [line[2:-4] for line in text.splitlines() if line.startswith("- ")]
+            reasoned = steps[-1].endswith((f" {answer.text}.", f" {answer.text} is allowed."))
+            result = [o for o in options if steps[-1].endswith((f" {o}.", f" {o} is allowed."))]
+            assert reasoned or not result
             assert f"- {answer.text} ({answer.letters})" in text
+            guesses += not reasoned
+    assert 0 < guesses < len(texts) / 2
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "reason"),
+    [
+        (
+            "fever, cough and chills mean asthma.",
+            "fever, cough and chills mean flu.",
+            "fever, cough and chills mean not asthma but flu.",
+        ),
+        (
+            "with pregnancy, aspirin is allowed.",
+            "with pregnancy, aspirin is forbidden, and the alternative for fever is paracetamol.",
+            "with pregnancy, aspirin is not allowed but forbidden.",
+        ),
+        (
+            "with pregnancy, aspirin is forbidden, and the alternative for fever is morphine.",
+            "with pregnancy, aspirin is forbidden, and the alternative for fever is paracetamol.",
+            "the alternative for fever is not morphine but paracetamol.",
+        ),
+        (
+            "with pregnancy, aspirin is forbidden, and the alternative for fever is morphine.",
+            "with pregnancy, aspirin is allowed.",
+            "with pregnancy, aspirin is not forbidden but allowed.",
+        ),
+        (
+            "the first choice for flu is aspirin.",
+            "the first choice for fever is aspirin.",
+            "the first choice for fever is aspirin.",
+        ),
+        ("no sentence of the clinic.", "the first choice for fever is aspirin.", "the first choice for fever is aspirin."),
+        ("it rains, and it pours.", "it rains.", NO_REASON),
+    ],
+)
+def test_a_reason_states_the_truth_against_what_the_step_says_instead(said, right, reason):
+    assert contrast(said, right) == reason
+
+
+def test_exams_name_each_treatment_with_few_contraindications_that_allow_it():
+    rng = random.Random(0)
+    for name, treatment in WORLD.treatments.items():
+        named = {draw_contraindication(WORLD, name, rng) for _ in range(200)}
+        assert set(treatment.contraindications) <= named
+        assert len(named - set(treatment.contraindications)) == NUM_ALLOWING
 
 
 def test_the_student_knows_every_word_of_the_exam():
