@@ -21,6 +21,10 @@ from medcritical_ray.trace import KEEP, first_differing_step, format_answer, for
 Value = TypeVar("Value", str, int, bool)
 
 MISCONCEIVED_SHARE = 0.5
+MISCONCEIVED_VERDICTS_SHARE = 0.2
+"""Of what is allowed or forbidden, less. Such a fact belongs to a pair of names, and a tiny student is slow to learn one
+from a few examples: where half of them were misconceived, DPO moved all verdicts at once (docs/results.md).
+"""
 CONTRARY_SHARE = 0.5
 """Of those who judge a whole chain of reasoning, who object to some fact of it at random, whether it is right or wrong.
 
@@ -60,7 +64,8 @@ class Sayings(reasoning.Facts):
 
     def forbids(self, contraindication: str, treatment: str) -> bool:
         right = super().forbids(contraindication, treatment)
-        return self._said(f"contraindication {contraindication} {treatment}", right, [not right])
+        fact = f"contraindication {contraindication} {treatment}"
+        return self._said(fact, right, [not right], MISCONCEIVED_VERDICTS_SHARE)
 
     def alternative(self, condition: str) -> str:
         return self._said_treatment("alternative", condition, super().alternative(condition))
@@ -73,10 +78,12 @@ class Sayings(reasoning.Facts):
     def _said_treatment(self, fact: str, condition: str, right: str) -> str:
         return self._said(f"{fact} {condition}", right, sorted(set(self.world.treatments) - {right}))
 
-    def _said(self, fact: str, right: Value, wrong: Sequence[Value]) -> Value:
+    def _said(
+        self, fact: str, right: Value, wrong: Sequence[Value], misconceived_share: float = MISCONCEIVED_SHARE
+    ) -> Value:
         """`right`, or the one mistake that belongs to this fact."""
         nature = random.Random(f"saying {fact}")
-        misconceived = nature.random() < MISCONCEIVED_SHARE
+        misconceived = nature.random() < misconceived_share
         mistake = nature.choice(wrong)
         right_share = self.right_shares.misconceived if misconceived else self.right_shares.known
         return right if self.rng.random() < right_share else mistake
