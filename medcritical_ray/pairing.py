@@ -77,7 +77,9 @@ class _PairMaker:
                 yield from self._pair("correction", self._solve(), _most_common(repaired), attempt, reason)
 
     def own_pairs(self) -> Iterator[PreferencePair]:
-        """A right attempt, preferred to one that is wrong, cut off or unreadable: else policies drift into the latter."""
+        """A right attempt, preferred to one that is not: a policy drifts to cut off or unreadable ones if none of them
+        is ever rejected.
+        """
         right = [t for t in self.attempts if t.correct and self._answer_is_sound(t)]
         for attempt in self.attempts:
             if attempt.correct:

@@ -92,9 +92,9 @@ class Trajectory:
 class PreferencePair:
     """One training example for DPO: `chosen` is preferred to `rejected` as a continuation of `prompt` + `prefix`.
 
-    For whole trajectories `prefix` and `rest` are empty. In step mode `chosen` and `rejected` are single steps, `prefix`
-    the steps before them, and `rest` what the chosen trace goes on with: the likelihood term takes all three of its
-    parts, the preference only the step. `reason` says why the pair was kept.
+    For whole trajectories `prefix` and `rest` are empty. In step mode `chosen` and `rejected` are single steps,
+    `prefix` the steps before them, and `rest` what the chosen trace goes on with: the likelihood term takes all three
+    of its parts, the preference only the step. `reason` says why the pair was kept.
     """
 
     iteration: int

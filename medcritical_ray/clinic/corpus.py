@@ -12,7 +12,14 @@ from itertools import count
 from typing import TypeVar
 
 from medcritical_ray.clinic import reasoning
-from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, Case, draw_case, draw_contraindication, draw_options, split_of
+from medcritical_ray.clinic.exam import (
+    ASKS_BY_DIFFICULTY,
+    Case,
+    draw_case,
+    draw_contraindication,
+    draw_options,
+    split_of,
+)
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
 from medcritical_ray.prompts import options_text
 from medcritical_ray.records import LETTERS, Option, lettered
@@ -22,14 +29,14 @@ Value = TypeVar("Value", str, int, bool)
 
 MISCONCEIVED_SHARE = 0.5
 MISCONCEIVED_VERDICTS_SHARE = 0.2
-"""Of what is allowed or forbidden, less. Such a fact belongs to a pair of names, and a tiny student is slow to learn one
+"""Of what is allowed or forbidden, less. Such a fact belongs to a pair of names, and a tiny student is slow to learn it
 from a few examples: where half of them were misconceived, DPO moved all verdicts at once (docs/results.md).
 """
 CONTRARY_SHARE = 0.5
-"""Of those who judge a whole chain of reasoning, who object to some fact of it at random, whether it is right or wrong.
+"""Of those who judge a whole chain of reasoning, who object to some fact of it at random, whether right or wrong.
 
-What they object cannot be guessed from knowledge. So whoever reads on must take it from their reason: a student that did
-not learn to wrote its own belief again below the best of reasons (docs/results.md).
+What they object cannot be guessed from knowledge. So whoever reads on must take it from their reason: a student that
+had not learnt to wrote its own belief again below the best of reasons (docs/results.md).
 """
 
 
@@ -191,7 +198,7 @@ def _worked_cases(world: World, sayings: Sayings, rng: random.Random) -> str:
 
 
 def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
-    """Somebody reasons about a patient, and another says where they went astray: on second thoughts, or to be contrary."""
+    """Somebody reasons about a patient, and another objects to a step: on second thoughts, or to be contrary."""
     case = _draw_case(world, rng)
     options = draw_options(world, case, rng)
     seed = rng.random()

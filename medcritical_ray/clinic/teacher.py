@@ -4,7 +4,16 @@ import random
 
 from medcritical_ray import trace as traces
 from medcritical_ray.clinic.exam import Case, read_case
-from medcritical_ray.clinic.reasoning import FACTS, NO_REASON, Facts, MistakenFacts, Reasoning, contrast, reason, thought
+from medcritical_ray.clinic.reasoning import (
+    FACTS,
+    NO_REASON,
+    Facts,
+    MistakenFacts,
+    Reasoning,
+    contrast,
+    reason,
+    thought,
+)
 from medcritical_ray.clinic.world import World
 from medcritical_ray.records import UnkeyedQuestion
 

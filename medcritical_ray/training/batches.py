@@ -19,8 +19,8 @@ _NO_LABEL = -100
 class Batch:
     """Tensors of one forward pass over B examples, as TRL's collators make them; for DPO, B chosen, then B rejected.
 
-    `completion_mask` marks the tokens that a likelihood is taken over, and `num_tokens` counts them: for DPO, those of the
-    chosen rows. `compared_mask` marks those that a preference is about: all of them, or a single step and what is before.
+    `completion_mask` marks the tokens that a likelihood is taken over, and `num_tokens` counts them: for DPO, those of
+    the chosen rows. `compared_mask` marks those that a preference is about: all, or all up to the end of a step.
     `reference_logps` is of shape (2, B), for chosen and rejected; empty where they are not known or not needed.
     """
 
@@ -105,9 +105,7 @@ def forward_passes(examples: Sequence[Example], max_tokens: int) -> list[list[Ex
     return passes
 
 
-def _batch(
-    tensors: Mapping[str, Tensor], compared_mask: Tensor, reference_logps: Tensor, num_examples: int
-) -> Batch:
+def _batch(tensors: Mapping[str, Tensor], compared_mask: Tensor, reference_logps: Tensor, num_examples: int) -> Batch:
     return Batch(
         input_ids=tensors["input_ids"],
         attention_mask=tensors["attention_mask"],

@@ -1,7 +1,8 @@
 """From records to tokens: what the model reads, and the completion that the loss is taken over.
 
 The prompt is tokenised exactly as the engines do it; a completion is tokenised by itself and ends with the end token,
-as a policy writes it after its prompt. A single step ends with its line break instead: more would follow. Rows that are too long are dropped and counted, never cut.
+as a policy writes it after its prompt. A single step ends with its line break instead: more would follow. Rows that are
+too long are dropped and counted, never cut.
 """
 
 from collections.abc import Sequence

@@ -194,7 +194,11 @@ def test_people_answer_what_they_have_reasoned_and_guess_only_where_it_is_no_opt
             "the first choice for fever is aspirin.",
             "the first choice for fever is aspirin.",
         ),
-        ("no sentence of the clinic.", "the first choice for fever is aspirin.", "the first choice for fever is aspirin."),
+        (
+            "no sentence of the clinic.",
+            "the first choice for fever is aspirin.",
+            "the first choice for fever is aspirin.",
+        ),
         ("it rains, and it pours.", "it rains.", NO_REASON),
     ],
 )

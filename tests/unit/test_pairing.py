@@ -131,7 +131,7 @@ def test_a_truncated_right_attempt_is_never_chosen():
 def test_an_unfinished_or_unreadable_attempt_may_be_rejected_but_is_shown_to_no_corrector():
     truncated = written("solve", 0, 0, WRONG, finished=False)
     trajectories = [truncated, *attempts(RIGHT), *repairs(REPAIR)]
-    [pair], drops = paired(trajectories, OWN)
+    [pair], _ = paired(trajectories, OWN)
     assert (pair.chosen, pair.rejected) == (RIGHT, WRONG)
     assert paired(trajectories, CORRECTION)[1]["correction: attempt unfinished or unreadable"] == 1
 
