@@ -24,7 +24,8 @@ ADAPTER_SHARE = 0.1
 BYTES_PER_TOKEN_ON_DISK = 8
 """Of a trajectory: about 4 bytes of text per token, written as output and again as the whole trace."""
 TEXTS_PER_PAIR = 4
-"""Each as long as a trajectory at most: the prompt, which may hold an attempt, the prefix, and the two texts."""
+"""Each as long as a trajectory at most: the question, the attempt in the prompt, the chosen trace in its parts, the
+rejected one."""
 _BYTES_PER_PARAMETER = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 

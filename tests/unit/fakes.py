@@ -63,6 +63,8 @@ class FakeTeam:
         """Name of the DPO training, names of the directories of policy and reference."""
 
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
+        if role in self._serving and self._serving[role][0] == version:
+            return
         self._count_call()
         self.served.append((role, version))
         self._serving[role] = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
