@@ -10,7 +10,7 @@ from scipy.stats import binom
 from medcritical_ray.config import PairsConfig
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import PairSource, PreferencePair, Question, Task, Trajectory
-from medcritical_ray.trace import first_differing_step, lines_before_step, steps_of, text_of_step
+from medcritical_ray.trace import first_differing_step, lines_before_step, lines_from_step, steps_of, text_of_step
 
 
 @dataclass(slots=True)
@@ -180,8 +180,8 @@ def first_difference(chosen: str, rejected: str) -> tuple[str, str, str, str]:
     the form of answers (docs/results.md). Step-DPO (arXiv 2406.18629) compares single steps likewise.
     """
     step = first_differing_step(chosen, rejected)
-    prefix, chosen_step = lines_before_step(chosen, step), text_of_step(chosen, step)
-    return prefix, chosen_step, text_of_step(rejected, step), chosen[len(prefix + chosen_step) :]
+    rest = lines_from_step(chosen, step + 1) if step <= len(steps_of(chosen)) else ""
+    return lines_before_step(chosen, step), text_of_step(chosen, step), text_of_step(rejected, step), rest
 
 
 def edit_distance(text: str, other: str) -> int:

@@ -206,6 +206,7 @@ def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
     judge: reasoning.Facts = Sayings(world, rng, SECOND_THOUGHTS)
     if rng.random() < CONTRARY_SHARE:
         (fact,) = rng.choices(reasoning.FACTS, weights=(1, 1, 4, 1, 1, 1))
+        # The same seed, so that both say the same up to the fact in dispute.
         judge = reasoning.MistakenFacts(Sayings(world, random.Random(seed)), fact, rng)
     second = reasoning.reason(judge, case)
     attempt, redone = (_written(chain, options, rng) for chain in (first, second))

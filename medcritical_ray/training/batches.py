@@ -65,7 +65,7 @@ def dpo_batch(examples: Sequence[DpoExample], pad_token_id: int) -> Batch:
     tensors = DataCollatorForPreference(pad_token_id)(rows)
     known = [example.reference_logps for example in examples if example.reference_logps]
     compared_mask = tensors["completion_mask"].clone()
-    for row, example in zip(compared_mask, examples, strict=False):
+    for row, example in zip(compared_mask[: len(examples)], examples, strict=True):
         end = len(example.prompt_ids) + len(example.chosen_ids)
         row[end - example.num_rest_tokens : end] = 0
     return _batch(tensors, compared_mask, torch.tensor(list(zip(*known, strict=True))), len(examples))

@@ -86,9 +86,11 @@ def dpo_examples(
     """Raises UserError if the tokenizer has no end token."""
     prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows], [""] * len(rows))
     prefixes = _token_ids(tokenizer, [row.prefix for row in rows])
-    chosen = _completions(tokenizer, [row.chosen for row in rows])
-    rejected = _completions(tokenizer, [row.rejected for row in rows])
-    rests = _completions(tokenizer, [row.rest for row in rows])
+    chosen = _compared(tokenizer, [row.chosen for row in rows])
+    rejected = _compared(tokenizer, [row.rejected for row in rows])
+    rests = [
+        ids if row.rest else [] for row, ids in zip(rows, _completions(tokenizer, [r.rest for r in rows]), strict=True)
+    ]
     examples = [
         DpoExample(
             question_id=row.question_id,
@@ -105,11 +107,15 @@ def dpo_examples(
 
 
 def _completions(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Tokens of what a policy writes, with the end token unless the text is empty or a step, which others follow."""
     if tokenizer.eos_token_id is None:
         raise UserError("the student's tokenizer has no end token (eos_token): completions could not end")
-    ends = [[] if not text or text.endswith("\n") else [tokenizer.eos_token_id] for text in texts]
-    return [ids + end for ids, end in zip(_token_ids(tokenizer, texts), ends, strict=True)]
+    return [[*ids, tokenizer.eos_token_id] for ids in _token_ids(tokenizer, texts)]
+
+
+def _compared(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The completions, but without the end token where a text is a step: those alone end with a line break."""
+    completions = _completions(tokenizer, texts)
+    return [ids[:-1] if text.endswith("\n") else ids for text, ids in zip(texts, completions, strict=True)]
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -71,6 +71,20 @@ def test_steps_are_compared_without_an_end_and_without_the_rest_of_the_chosen_tr
     assert batch.num_tokens == 6
 
 
+def test_what_is_compared_stays_in_place_beside_longer_pairs():
+    short = pair("cough", chosen="rest\n", rejected="flu\n", rest="fever")
+    long = pair("cough cough cough", chosen="rest rest\n", rejected="flu flu flu\n", rest="fever fever")
+    examples = dpo_examples(word_tokenizer(), [short, long], max_length_tokens=20).examples
+    batch = dpo_batch(examples, pad_token_id=PAD)
+    compared = [ids[mask.bool()].tolist() for ids, mask in zip(batch.input_ids, batch.compared_mask, strict=True)]
+    assert compared == [[REST, BREAK], [REST, REST, BREAK], [FLU, BREAK], [FLU, FLU, FLU, BREAK]]
+
+
+def test_a_demonstration_ends_even_if_its_text_ends_with_a_line_break():
+    (example,) = sft_examples(word_tokenizer(), [demonstration("cough", "flu\n")], max_length_tokens=10).examples
+    assert example.completion_ids == [FLU, BREAK, EOS]
+
+
 def test_rows_that_are_too_long_are_dropped_and_counted():
     demonstrations = [demonstration("cough", "flu"), demonstration("cough", "flu rest")]
     tokenised = sft_examples(word_tokenizer(), demonstrations, max_length_tokens=4)

@@ -228,6 +228,14 @@ def test_in_step_mode_the_prefix_is_in_the_words_of_the_chosen_trace():
     assert pair.chosen == "Step 2: it is treated with amoxicillin.\n"
 
 
+def test_in_step_mode_the_parts_are_cut_at_any_line_breaks():
+    config = OWN.model_copy(update={"mode": "step"})
+    [pair], _ = paired(attempts(WRONG, RIGHT.replace("\n", "\r\n")), config)
+    assert pair.prefix == "Thought: name it.\nStep 1: it is pneumonia.\n"
+    assert pair.chosen == "Step 2: it is treated with amoxicillin.\n"
+    assert pair.rest == "Answer: amoxicillin (C)"
+
+
 def test_in_step_mode_traces_without_steps_make_no_pair():
     config = OWN.model_copy(update={"mode": "step"})
     pairs, drops = paired(attempts("Surely.\nAnswer: aspirin (D)", RIGHT), config)
