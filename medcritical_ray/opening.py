@@ -17,7 +17,8 @@ QUESTIONS_PHASE = "questions"
 
 
 def run_path(config: Config) -> Path:
-    return Path(config.run.directory) / config.run.name
+    """Absolute, since the run's actors and workers have working directories of their own."""
+    return Path(config.run.directory).absolute() / config.run.name
 
 
 def student_size(config: Config) -> ModelSize | None:

@@ -15,10 +15,10 @@ from medcritical_ray.training.tokenizer import train_tokenizer
 
 
 def given_student_dir(config: Config) -> Path | None:
-    """The directory of the student that the config names, the embedded one for the clinic; None for a fresh one."""
+    """The absolute directory of the student that the config names or brings with it; None for a fresh one."""
     if config.student.fresh:
         return None
-    return Path(config.student.path) if config.student.path else base_student_dir()
+    return Path(config.student.path).absolute() if config.student.path else base_student_dir()
 
 
 def make_fresh_student(config: Config, questions: Iterable[Question], teacher: Teacher, directory: Path) -> None:
