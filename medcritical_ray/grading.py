@@ -19,7 +19,7 @@ class Grade:
 
 def grade_attempt(question: Question, output: str, *, finished: bool) -> Grade:
     """Grades an attempt: right if it finished and its last line answers exactly the key's letters."""
-    trace = output.strip()
+    trace = "\n".join(output.strip().splitlines())
     answer = traces.answer_of(trace) if finished else None
     texts = {option.letter: option.text for option in question.options}
     if answer is None or not set(answer.letters) <= set(texts):

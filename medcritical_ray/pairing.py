@@ -153,11 +153,11 @@ class _PairMaker:
         refused = _out_of_bounds(better.trace, worse.trace, self.config)
         if by_step and not (steps_of(better.trace) and steps_of(worse.trace)):
             refused = "no steps to compare"
-        if refused:
-            self.counts.drop(source, refused)
-            return
         texts = _text(better, source), _text(worse, source)
         prefix, chosen, rejected, rest = first_difference(*texts) if by_step else ("", *texts, "")
+        if refused or not rejected:
+            self.counts.drop(source, refused or "rejected ends before the first difference")
+            return
         yield PreferencePair(
             iteration=better.iteration,
             question_id=self.question.id,
@@ -190,8 +190,12 @@ def edit_distance(text: str, other: str) -> int:
 
 
 def _text(trajectory: Trajectory, source: PairSource) -> str:
-    """What a pair compares: whole traces as answers to the question, or what the corrector itself wrote."""
-    return trajectory.trace if source in ("correction", "own") else trajectory.output.strip()
+    """What a pair compares: whole traces as answers to the question, or what the corrector itself wrote.
+
+    Of a text that was cut off, the whole lines: ending in a line break, they are not taken for a text that ended there.
+    """
+    text = trajectory.trace if source in ("correction", "own") else trajectory.output.strip()
+    return text if trajectory.finished else text[: text.rfind("\n") + 1]
 
 
 def _out_of_bounds(better: str, worse: str, config: PairsConfig) -> str | None:

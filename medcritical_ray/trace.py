@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 
 KEEP = "Check: every step is right."
+_ANSWER_MARK = "Answer:"
 _STEP = re.compile(r"^Step (\d+)(?: \(key\))?: ?(.*)$")
 _ANSWER = re.compile(r"^Answer: ?(.*?) ?\(([A-J]+)\)$")
 _CHECK = re.compile(r"^Check: (?:step (\d+)|the (answer)) is wrong\b")
@@ -73,8 +74,8 @@ def answer_of(trace: str) -> Answer | None:
 
 
 def lines_from_step(trace: str, step: int) -> str:
-    """The part of a trace that starts with the given step (one past the last: the answer line)."""
-    return "\n".join(trace.splitlines()[_line_of_step(trace, step) :])
+    """The part of a trace that starts with the given step (one past the last: the answer line, if there is one)."""
+    return "".join(trace.splitlines(keepends=True)[_line_of_step(trace, step) :])
 
 
 def lines_before_step(trace: str, step: int) -> str:
@@ -83,11 +84,9 @@ def lines_before_step(trace: str, step: int) -> str:
 
 
 def text_of_step(trace: str, step: int) -> str:
-    """The lines of the given step, with the line break after it (one past the last: the answer line, and no break)."""
-    if step > len(steps_of(trace)):
-        return lines_from_step(trace, step)
-    lines = trace.splitlines()[_line_of_step(trace, step) : _line_of_step(trace, step + 1)]
-    return "".join(line + "\n" for line in lines)
+    """The lines of the given step with their line breaks (one past the last: the answer line, empty without one)."""
+    text = lines_from_step(trace, step)
+    return text if step > len(steps_of(trace)) else text.removesuffix(lines_from_step(trace, step + 1))
 
 
 def first_differing_step(trace: str, other: str) -> int:
@@ -112,7 +111,7 @@ def read_correction(attempt: str, output: str) -> Correction | None:
     step = int(match[1]) if match[1] else num_steps + 1
     if not 1 <= step <= num_steps + 1 or not _starts_with_step(redone, step, answer=match[2] is not None):
         return None
-    if redone.splitlines()[0].strip() == lines_from_step(attempt, step).splitlines()[0].strip():
+    if redone.partition("\n")[0].strip() == lines_from_step(attempt, step).partition("\n")[0].strip():
         return None
     return Correction(step, lines_before_step(attempt, step) + redone)
 
@@ -120,12 +119,15 @@ def read_correction(attempt: str, output: str) -> Correction | None:
 def _starts_with_step(text: str, step: int, *, answer: bool) -> bool:
     first_line = text.splitlines()[0].strip() if text else ""
     if answer:
-        return first_line.startswith("Answer:")
+        return first_line.startswith(_ANSWER_MARK)
     match = _STEP.match(first_line)
     return match is not None and int(match[1]) == step
 
 
 def _line_of_step(trace: str, step: int) -> int:
-    lines = trace.splitlines()
-    step_lines = [i for i, line in enumerate(lines) if _STEP.match(line.strip())]
-    return step_lines[step - 1] if step <= len(step_lines) else max(len(lines) - 1, 0)
+    lines = [line.strip() for line in trace.splitlines()]
+    step_lines = [i for i, line in enumerate(lines) if _STEP.match(line)]
+    if step <= len(step_lines):
+        return step_lines[step - 1]
+    has_answer = bool(lines) and lines[-1].startswith(_ANSWER_MARK)
+    return len(lines) - 1 if has_answer else len(lines)

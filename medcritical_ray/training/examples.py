@@ -1,8 +1,8 @@
 """From records to tokens: what the model reads, and the completion that the loss is taken over.
 
 The prompt is tokenised exactly as the engines do it; a completion is tokenised by itself and ends with the end token,
-as a policy writes it after its prompt. A single step ends with its line break instead: more would follow. Rows that are
-too long are dropped and counted, never cut.
+as a policy writes it after its prompt. A single step, or a text that was cut off, ends with a line break instead. Rows
+that are too long are dropped and counted, never cut.
 """
 
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ def _completions(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[l
 
 
 def _compared(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """The completions, but without the end token where a text is a step: those alone end with a line break."""
+    """The completions, but without the end token where a text goes on: it then ends with a line break."""
     completions = _completions(tokenizer, texts)
     return [ids[:-1] if text.endswith("\n") else ids for text, ids in zip(texts, completions, strict=True)]
 

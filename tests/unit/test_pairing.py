@@ -132,7 +132,7 @@ def test_an_unfinished_or_unreadable_attempt_may_be_rejected_but_is_shown_to_no_
     truncated = written("solve", 0, 0, WRONG, finished=False)
     trajectories = [truncated, *attempts(RIGHT), *repairs(REPAIR)]
     [pair], _ = paired(trajectories, OWN)
-    assert (pair.chosen, pair.rejected) == (RIGHT, WRONG)
+    assert (pair.chosen, pair.rejected) == (RIGHT, WRONG.removesuffix("Answer: aspirin (D)"))
     assert paired(trajectories, CORRECTION)[1]["correction: attempt unfinished or unreadable"] == 1
 
 
@@ -248,6 +248,40 @@ def test_in_step_mode_a_wrong_answer_line_alone_is_compared():
     [pair], _ = paired(attempts(slip, RIGHT), OWN.model_copy(update={"mode": "step"}))
     assert (pair.chosen, pair.rejected) == ("Answer: amoxicillin (C)", "Answer: aspirin (D)")
     assert pair.prefix.endswith("Step 2: it is treated with amoxicillin.\n")
+
+
+STOPPED = "Thought: name it.\nStep 1: it is pneumonia.\nStep 2: it is aspirin."
+
+
+def test_in_step_mode_an_unreadable_attempt_is_rejected_by_the_step_it_stops_at():
+    [pair], _ = paired(attempts(STOPPED, RIGHT), OWN.model_copy(update={"mode": "step"}))
+    assert (pair.prefix, pair.rejected) == ("Thought: name it.\nStep 1: it is pneumonia.\n", "Step 2: it is aspirin.")
+
+
+@pytest.mark.parametrize("cut", [STOPPED, STOPPED + "\nAns"])
+def test_in_step_mode_a_text_that_was_cut_off_at_the_step_to_compare_makes_no_pair(cut: str):
+    truncated = written("solve", 0, 0, cut, finished=False)
+    assert paired([truncated, *attempts(RIGHT)], OWN.model_copy(update={"mode": "step"})) == (
+        [],
+        {"own: rejected ends before the first difference": 1},
+    )
+
+
+def test_in_step_mode_a_text_that_was_cut_off_later_is_rejected_by_its_wrong_step():
+    truncated = written("solve", 0, 0, WRONG, finished=False)
+    [pair], _ = paired([truncated, *attempts(RIGHT)], OWN.model_copy(update={"mode": "step"}))
+    assert (pair.chosen, pair.rejected) == (
+        "Step 2: it is treated with amoxicillin.\n",
+        "Step 2: it is treated with aspirin.\n",
+    )
+
+
+def test_in_step_mode_stopping_after_right_steps_is_no_step_to_reject():
+    stopped = RIGHT.removesuffix("\nAnswer: amoxicillin (C)")
+    assert paired(attempts(stopped, RIGHT), OWN.model_copy(update={"mode": "step"})) == (
+        [],
+        {"own: rejected ends before the first difference": 1},
+    )
 
 
 def test_an_own_pair_prefers_a_right_attempt_to_a_wrong_one():

@@ -96,3 +96,10 @@ def test_the_first_differing_step_is_counted_from_one():
 def test_the_part_before_a_step_and_the_part_from_it_make_the_whole():
     assert traces.lines_before_step(ATTEMPT, 2) + traces.lines_from_step(ATTEMPT, 2) == ATTEMPT
     assert traces.lines_from_step(ATTEMPT, 3) == "Answer: aspirin (B)"
+
+
+def test_a_trace_that_stops_before_its_answer_has_no_answer_line():
+    stopped = ATTEMPT.removesuffix("\nAnswer: aspirin (B)")
+    assert traces.lines_from_step(stopped, 3) == ""
+    assert traces.text_of_step(stopped, 3) == ""
+    assert traces.text_of_step(stopped, 2) == stopped.splitlines()[-1]
