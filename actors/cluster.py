@@ -19,7 +19,6 @@ from medcritical_ray.plan import ClusterResources
 
 _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would package the working directory by itself
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # else the dashboard's Train page stays empty
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -56,6 +55,7 @@ def _start(config: ClusterConfig) -> None:
 
 
 def _join(address: str, timeout_s: float) -> None:
+    os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"  # else the Train page of the cluster's dashboard stays empty
     _await_answer(address, timeout_s)
     try:
         ray.init(address=address, **_QUIET)

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medcritical_ray.config import SamplingConfig
 from medcritical_ray.evaluation import GREEDY_ATTEMPT, AnswerMeter, Evaluation, Evaluator
-from medcritical_ray.game import Game, Role, Session
+from medcritical_ray.game import BASE_VERSION, Game, Role, Session
 from medcritical_ray.play import play
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.question_set import QuestionSet
@@ -23,13 +24,9 @@ class Player(NamedTuple):
 
 
 def assess(game: Game, iteration: int, version: int, policy_dir: Path, directory: Path) -> dict[str, Any]:
-    """The figures of one policy on dev and on test, whose trajectories are kept below `directory`.
-
-    Its answers are corrected by the corrector of the run: itself, or the policy of stage 1 if that stays the corrector.
-    """
-    solver = corrector = Player("generator", version, policy_dir)
-    if game.config.correct.policy == "initial" and version > 0:
-        corrector = Player("corrector", 0, PolicyStore(game.run.policies).get(0).path)
+    """The figures of one policy on dev and on test, whose trajectories are kept below `directory`."""
+    solver = Player("generator", version, policy_dir)
+    corrector = _corrector_of(game, solver)
     return {
         split: assess_on(game, iteration, solver, corrector, questions, directory / split).to_dict()
         for split, questions in (("dev", game.dev), ("test", game.test))
@@ -37,12 +34,11 @@ def assess(game: Game, iteration: int, version: int, policy_dir: Path, directory
 
 
 def assess_on(
-    session: Session, iteration: int, solver: Player, corrector: Player, questions: QuestionSet, directory: Path
+    session: Session, iteration: int, solver: Player, corrector: Player | None, questions: QuestionSet, directory: Path
 ) -> Evaluation:
     """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector."""
     num_samples = session.config.evaluate.num_passes
     sampling = session.config.generate.sampling
-    greedy = sampling.model_copy(update={"temperature": 0.0})
 
     def answers(block: int) -> list[Turn]:
         return attempt_turns(questions.block(block), iteration=iteration, num_attempts=1)
@@ -57,13 +53,31 @@ def assess_on(
         turns = attempt_turns(questions.block(block), iteration=iteration, num_attempts=num_samples + 1)
         return [turn for turn in turns if turn.attempt_number != GREEDY_ATTEMPT]
 
-    plays = [("answers", solver, greedy, answers), ("corrections", corrector, greedy, corrections)]
+    plays = [("answers", solver, _greedy(sampling), answers)]
+    if corrector:
+        plays.append(("corrections", corrector, _greedy(session.config.correct.sampling), corrections))
     if num_samples:
         plays.append(("samples", solver, sampling, samples))
     for name, (role, version, policy_dir), how, turns in plays:
         session.team.serve(role, version, policy_dir)
         play(session, directory / name, role, how, version, questions.num_blocks, turns)
     return read_evaluation(questions, directory, num_samples=num_samples)
+
+
+def _corrector_of(game: Game, solver: Player) -> Player | None:
+    """Who corrects a policy's answers: itself, or the policy of stage 1 if that stays the run's corrector.
+
+    Nobody those of the base student, which has not been taught to.
+    """
+    if solver.version == BASE_VERSION:
+        return None
+    if game.config.correct.policy == "initial" and solver.version > 0:
+        return Player("corrector", 0, PolicyStore(game.run.policies).get(0).path)
+    return solver
+
+
+def _greedy(sampling: SamplingConfig) -> SamplingConfig:
+    return sampling.model_copy(update={"temperature": 0.0})
 
 
 def read_evaluation(questions: QuestionSet, directory: Path, *, num_samples: int) -> Evaluation:
