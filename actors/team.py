@@ -23,16 +23,20 @@ class RayTeam:
         self._pools: dict[Role, EnginePool] = {}
 
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
-        pool = self._pools.get(self._players(role))
-        if pool is None:
-            self._pools[self._players(role)] = self._start(self._players(role), version, policy_dir)
-        elif pool.version != version:
+        players = self._players(role)
+        if players not in self._pools:
+            self._pools[players] = self._start(players, version, policy_dir)
+        pool = self._pools[players]
+        if pool.version != version:
             pool.broadcast(version, policy_dir)
+        pool.wait_until_serving()
 
     def write(
-        self, role: Role, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
+        self, role: Role, version: int, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
     ) -> Iterator[tuple[int, list[Completion]]]:
-        return self._pools[self._players(role)].map(blocks, sampling)
+        pool = self._pools[self._players(role)]
+        assert pool.version == version, f"{role} serves version {pool.version}, not {version}"
+        return pool.map(blocks, sampling)
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
         return fit_sft(
@@ -76,7 +80,7 @@ class RayTeam:
 
     def _start(self, role: Role, version: int, policy_dir: Path) -> EnginePool:
         engines = self._config.engines
-        pool = EnginePool(
+        return EnginePool(
             engines,
             version,
             policy_dir,
@@ -84,8 +88,6 @@ class RayTeam:
             num_engines=engines.num_engines if role == "generator" else engines.separate_corrector,
             max_lora_rank=self._max_lora_rank(),
         )
-        pool.wait_until_serving()
-        return pool
 
     def _max_lora_rank(self) -> int | None:
         ranks = [part.lora.rank for part in (self._config.sft, self._config.dpo) if part.method == "lora"]

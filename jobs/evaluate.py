@@ -1,6 +1,7 @@
 """Measures a policy on questions: `medcritical evaluate --policy DIR --questions FILE --out FILE`."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -58,6 +59,9 @@ def check_out(out: Path, questions: Path) -> None:
         raise UserError(f"--out {out}: is a directory: must be a file")
     if out.resolve() == questions.resolve():
         raise UserError(f"--out {out}: is the file of questions")
+    existing = next(path for path in out.absolute().parents if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"--out {out}: cannot be written, because {existing} is no directory that can be written to")
 
 
 def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:

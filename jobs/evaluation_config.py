@@ -1,23 +1,19 @@
 """The config that policies are evaluated with: a file's, that of the run that published the policy, or a fitted one."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import dump_config, load_config
+from medcritical_ray.context import check_context, longest_prompt_tokens, model_positions
 from medcritical_ray.errors import UserError
 from medcritical_ray.estimates import DRIVER_GIB, engine_memory_gib
 from medcritical_ray.files import read_json
-from medcritical_ray.model_files import check_model
-from medcritical_ray.plan import ClusterResources, check_context
+from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
+from medcritical_ray.plan import ClusterResources
 from medcritical_ray.policies import COMPLETE, MANIFEST
-from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.records import Question
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.served import ServedPolicy, served_policy
 
@@ -73,22 +69,25 @@ def evaluation_config(
         source.write_text(dump_config(run_config(run)), encoding="utf-8")
     config = load_config(source, overrides)
     corrected = config.evaluate.corrected_share > 0
-    longest = max(longest_prompt_tokens(model, questions, corrected=corrected) for model in models)
+    asked = QuestionSet.whole(questions, BLOCK_SIZE)
+    longest = {model: longest_prompt_tokens(model, asked, corrected=corrected) for model in models}
     if file is None and run is None:
-        config = load_config(source, [*fitted(config, models, longest), *overrides])
-    _check_room(config, longest)
+        config = load_config(source, [*fitted(config, longest), *overrides])
+    for model, num_tokens in longest.items():
+        check_context(config, model, num_tokens, corrected=corrected)
     return config, origin
 
 
-def fitted(config: Config, models: list[Path], num_prompt_tokens: int) -> list[str]:
+def fitted(config: Config, longest: dict[Path, int]) -> list[str]:
     """Overrides for the context, which no model's may exceed, and for the attempts, which must leave room for
-    corrections. Raises UserError if the prompts leave no room at all."""
-    context = min(config.engines.max_model_len, *map(context_tokens, models))
-    room = (context - num_prompt_tokens) // 2
+    corrections. `longest` has the tokens of the longest prompt by model. Raises UserError if one leaves no room."""
+    limit = config.engines.max_model_len
+    context = min(limit, *(model_positions(model) or limit for model in longest))
+    model = max(longest, key=longest.__getitem__)
+    room = (context - longest[model]) // 2
     if room < 1:
-        names = ", ".join(map(str, models))
         raise UserError(
-            f"{names}: a context of {context} tokens is too short: the longest prompt has {num_prompt_tokens}, and an "
+            f"{model}: a context of {context} tokens is too short: the longest prompt has {longest[model]}, and an "
             "attempt and its correction must follow; take shorter questions or another model"
         )
     attempt = min(config.generate.sampling.max_tokens, room)
@@ -100,32 +99,12 @@ def fitted(config: Config, models: list[Path], num_prompt_tokens: int) -> list[s
     ]
 
 
-def context_tokens(model_dir: Path) -> int:
-    """The positions that a model was made for. Raises UserError if its config does not say."""
-    config: dict[str, Any] = read_json(model_dir / "config.json")
-    positions = config.get("text_config", config).get("max_position_embeddings")
-    if not isinstance(positions, int):
-        raise UserError(f"{model_dir / 'config.json'} names no max_position_embeddings: give a config with --config")
-    return positions
-
-
-def longest_prompt_tokens(model_dir: Path, questions: Path, *, corrected: bool) -> int:
-    """Tokens of the longest prompt, that of a correction without its attempt if answers are corrected, too."""
-    tokenizer = load_tokenizer(model_dir)
-    blocks = QuestionSet.whole(questions, BLOCK_SIZE)
-    longest = 0
-    for index in range(blocks.num_blocks):
-        prompts = _prompts(blocks.block(index), corrected=corrected)
-        longest = max(longest, *map(len, prompt_token_ids(tokenizer, prompts, [""] * len(prompts))))
-    return longest
-
-
 def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
     """The config for the engines of one policy, made for adapters of its rank or for none; `name` tells its engines
     from others."""
     dpo = config.dpo.model_copy(update={"method": "full"})
     if policy.adapter_dir:
-        rank = read_json(policy.adapter_dir / "adapter_config.json")["r"]
+        rank = read_json(policy.adapter_dir / ADAPTER_CONFIG)["r"]
         dpo = config.dpo.model_copy(
             update={"method": "lora", "lora": config.dpo.lora.model_copy(update={"rank": rank})}
         )
@@ -155,15 +134,3 @@ def check_fit(config: Config, models: list[Path], resources: ClusterResources) -
     ]
     if shortfalls:
         raise UserError("the engines do not fit the cluster: " + "; ".join(shortfalls))
-
-
-def _prompts(questions: Iterable[Question], *, corrected: bool) -> list[str]:
-    unkeyed = [question.unkeyed() for question in questions]
-    return [correction_prompt(each, "", "check") if corrected else solve_prompt(each) for each in unkeyed]
-
-
-def _check_room(config: Config, num_prompt_tokens: int) -> None:
-    """The corrections of an evaluation may be as long as its attempts."""
-    new_tokens = config.generate.sampling.max_tokens
-    attempt = new_tokens if config.evaluate.corrected_share else 0
-    check_context(num_prompt_tokens + attempt, new_tokens, config.engines.max_model_len)

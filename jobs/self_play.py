@@ -1,9 +1,9 @@
 """The main job: stage 1, then the self-iterations: `medcritical self-play --config FILE`."""
 
 import argparse
-import json
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,21 +56,22 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
     from actors.cluster import connected
     from actors.team import RayTeam
     from jobs.terminal import TerminalProgress, print_summary, wide_console
+    from medcritical_ray.files import read_json
     from medcritical_ray.opening import open_run, run_path
 
     console = wide_console()
-    summary_file = run_path(config) / "summary.json"
     plan = _plan(config)
-    with open_run(config, resume=resume, resume_command=command) as directory:
-        if not summary_file.exists():
-            with (
-                connected(config.cluster, run_path(config)) as resources,
-                TerminalProgress(console) as progress,
-                RayTeam(config) as team,
-            ):
-                _check_fit(plan, resources)
+    with ExitStack() as stack:
+
+        def admit() -> None:
+            resources = stack.enter_context(connected(config.cluster, run_path(config)))
+            _check_fit(plan, resources)
+
+        directory = stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
+        if not directory.summary_file.exists():
+            with TerminalProgress(console) as progress, RayTeam(config) as team:
                 play_to_the_end(make_game(config, directory, team, progress, command))
-    print_summary(console, json.loads(summary_file.read_text(encoding="utf-8")))
+        print_summary(console, read_json(directory.summary_file))
     return 0
 
 
@@ -107,7 +108,7 @@ def play_to_the_end(game: "Game") -> None:
     from medcritical_ray.summary import summarise
 
     policy = self_play(game, stage_one(game))
-    write_json(game.run.path / "summary.json", summarise(game, policy.version))
+    write_json(game.run.summary_file, summarise(game, policy.version))
 
 
 def _plan(config: "Config") -> "Plan":

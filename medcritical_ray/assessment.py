@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from medcritical_ray.config import SamplingConfig
 from medcritical_ray.evaluation import GREEDY_ATTEMPT, AnswerMeter, Evaluation, Evaluator
 from medcritical_ray.game import BASE_VERSION, Game, Role, Session
+from medcritical_ray.grading import guess_chance
 from medcritical_ray.play import play
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.question_set import QuestionSet
@@ -82,7 +83,7 @@ def _greedy(sampling: SamplingConfig) -> SamplingConfig:
 
 def read_evaluation(questions: QuestionSet, directory: Path, *, num_samples: int) -> Evaluation:
     """The figures that the trajectories below `directory` amount to."""
-    evaluator = Evaluator({q.id: len(q.options) for q in questions}, num_samples=num_samples)
+    evaluator = Evaluator({question.id: guess_chance(question) for question in questions}, num_samples=num_samples)
     for name in ("answers", "corrections", "samples"):
         for trajectory in iter_parts(directory / name, Trajectory):
             evaluator.update(trajectory)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from medcritical_ray.errors import UserError
+
 _GENERIC_CLASSES = {"TokenizersBackend", "PreTrainedTokenizerFast"}
 
 
@@ -13,11 +15,15 @@ def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
 
     transformers 5 loads any tokenizer beside a `qwen2` config as Qwen's own byte-pair class, whatever the directory
     says; a word-level one then gives no tokens at all. A directory that names the generic class is loaded as that.
+    Raises UserError if the tokenizer is damaged, or comes with code of its own, which is not run.
     """
     config_file = Path(directory) / "tokenizer_config.json"
-    named_class = json.loads(config_file.read_text())["tokenizer_class"] if config_file.exists() else None
-    loader = PreTrainedTokenizerFast if named_class in _GENERIC_CLASSES else AutoTokenizer
-    return loader.from_pretrained(directory)
+    try:
+        settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
+        is_generic = settings.get("tokenizer_class") in _GENERIC_CLASSES
+        return (PreTrainedTokenizerFast if is_generic else AutoTokenizer).from_pretrained(directory)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}: its tokenizer cannot be loaded: {error}") from None
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
@@ -28,10 +34,10 @@ def render(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
-def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str], prefixes: list[str]) -> list[list[int]]:
-    """The token ids of each rendered prompt followed by its prefix; () if there are none.
+def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[list[int]]:
+    """The token ids of each rendered prompt.
 
     A chat template writes its own special tokens; without one, the tokenizer adds those it always begins with.
     """
-    texts = [render(tokenizer, prompt) + prefix for prompt, prefix in zip(prompts, prefixes, strict=True)]
+    texts = [render(tokenizer, prompt) for prompt in prompts]
     return tokenizer(texts, add_special_tokens=tokenizer.chat_template is None).input_ids if texts else []

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, UserError
+from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.weights import Blob, checkpoint_names, decode_weights, with_output_head
+from medcritical_ray.weights import OUTPUT_HEAD, Blob, checkpoint_names, decode_weights, with_output_head
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -84,7 +85,7 @@ class Engine:
             raise StaleVersion(f"the engine serves policy version {self._version}, not {version}")
         if not requests:
             return []
-        prompts = prompt_token_ids(self._tokenizer, [r.prompt for r in requests], [r.prefix for r in requests])
+        prompts = prompt_token_ids(self._tokenizer, [request.prompt for request in requests])
         _check_lengths(prompts, sampling.max_tokens, self._config.max_model_len)
         return self._decode(prompts, [self._sampling_params(sampling, request.seed) for request in requests])
 
@@ -94,9 +95,11 @@ class Engine:
         Raises UserError, and keeps what it serves, if the policy's tensors are not those that the engine started with.
         """
         weights = decode_weights(blobs)
-        _check_names(version, set(weights), self._weight_names)
+        tied = self._has_tied_embeddings()
+        optional = {OUTPUT_HEAD} if tied else set()
+        _check_names(version, set(weights) - optional, self._weight_names - optional)
+        reloaded = list(with_output_head(weights, tied=tied).items())
         self._version, self._adapter = None, None
-        reloaded = list(with_output_head(weights, tied=self._has_tied_embeddings()).items())
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": reloaded})
         self._llm.reset_prefix_cache()
         self._version = version
@@ -109,8 +112,8 @@ class Engine:
         """
         from vllm.lora.request import LoRARequest
 
-        if not (Path(directory) / "adapter_config.json").exists():
-            raise UserError(f"{directory}: not a LoRA adapter, it has no adapter_config.json")
+        if not is_adapter(Path(directory)):
+            raise UserError(f"{directory}: not a LoRA adapter, it has no {ADAPTER_CONFIG}")
         self._version = None
         self._num_adapters += 1
         name = f"version-{version}-{self._num_adapters}"

@@ -58,7 +58,7 @@ def size_of_fresh(student: FreshStudentConfig) -> ModelSize:
     attention = 4 * width * width + 3 * width
     feed_forward = 3 * width * student.intermediate_size
     num_parameters = student.vocab_size * width + student.num_layers * (attention + feed_forward + 2 * width) + width
-    return ModelSize(num_parameters=num_parameters, num_bytes=4 * num_parameters, tied_embeddings=True)
+    return ModelSize(num_parameters=num_parameters, num_bytes=4 * num_parameters)
 
 
 def engine_weights_gib(config: Config, size: ModelSize) -> float:
@@ -98,12 +98,17 @@ def policy_gib(config: Config, size: ModelSize) -> float:
 
 
 def broadcast_gib(config: Config, size: ModelSize) -> float:
-    """What a weight update puts in the object store: all weights; adapters go through the disk."""
-    return policy_gib(config, size) if config.dpo.method == "full" else 0.0
+    """What a weight update puts in the object store: all weights in float32; adapters go through the disk."""
+    if "full" not in (config.sft.method, config.dpo.method):
+        return 0.0
+    return size.num_parameters * _BYTES_PER_PARAMETER["float32"] / GIB
 
 
 def disk_gib(config: Config, size: ModelSize) -> float:
-    """Two policies of stage 1 (a draft, and the one that plays on), and the policy and rows of every iteration."""
+    """Two policies of stage 1 (a draft, and the one that plays on), and the policy and rows of every iteration.
+
+    A published policy shares its files with the training that it comes from.
+    """
     rows = estimate_rows(config)
     stage_1 = 2 * size.num_parameters * _BYTES_PER_PARAMETER["float32"] / GIB
     attempt = config.generate.sampling.max_tokens

@@ -142,10 +142,10 @@ class SampleMeter:
 
 
 class CorrectorMeter:
-    """Counts corrections: `repair` of wrong attempts, `check` of right ones. `num_options` is by question id."""
+    """Counts corrections: `repair` of wrong attempts, `check` of right ones. `guess_chances` are by question id."""
 
-    def __init__(self, num_options: Mapping[str, int]) -> None:
-        self._num_options = num_options
+    def __init__(self, guess_chances: Mapping[str, float]) -> None:
+        self._guess_chances = guess_chances
         self._counts: Counter[str] = Counter()
         self._guessed = 0.0
 
@@ -156,7 +156,7 @@ class CorrectorMeter:
         else:
             self._counts["repairs"] += 1
             self._counts["repaired"] += correction.correct
-            self._guessed += 1 / (self._num_options[correction.question_id] - 1)
+            self._guessed += self._guess_chances[correction.question_id]
 
     def result(self) -> CorrectorFigures:
         return CorrectorFigures(
@@ -169,12 +169,12 @@ class CorrectorMeter:
 class Evaluator:
     """All meters of one policy: each trajectory goes to the one that its task and number call for."""
 
-    def __init__(self, num_options: Mapping[str, int], *, num_samples: int = 0) -> None:
-        """`num_options` has the number of options of every question asked, by id."""
-        self._num_questions = len(num_options)
-        self._answers = AnswerMeter(num_options)
-        self._samples = SampleMeter(len(num_options), num_samples) if num_samples else None
-        self._corrector = CorrectorMeter(num_options)
+    def __init__(self, guess_chances: Mapping[str, float], *, num_samples: int = 0) -> None:
+        """`guess_chances` has, for every question asked, the chance that a guess repairs a wrong answer."""
+        self._num_questions = len(guess_chances)
+        self._answers = AnswerMeter(guess_chances)
+        self._samples = SampleMeter(len(guess_chances), num_samples) if num_samples else None
+        self._corrector = CorrectorMeter(guess_chances)
         self._num_corrections = 0
 
     def update(self, trajectory: Trajectory) -> None:
@@ -195,10 +195,6 @@ class Evaluator:
             samples=self._samples.result() if self._samples else None,
             corrector=self._corrector.result() if self._num_corrections else None,
         )
-
-    def correct_by_question(self) -> dict[str, bool]:
-        """Question id -> whether the policy answers it rightly: what statistics.compare takes."""
-        return self._answers.correct_by_question()
 
 
 def _mean(total: float, count: int) -> float:

@@ -44,13 +44,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises UserError if the file is missing or damaged."""
+    """The value in a JSON file. Raises UserError if the file is missing, unreadable or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise UserError(f"{path} is no JSON file: {error}") from None
+        raise UserError(f"{path}: not valid JSON: {error}") from None
 
 
 def sha256_of(path: Path) -> str:

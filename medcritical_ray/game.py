@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from medcritical_ray.config import Config, SamplingConfig
-from medcritical_ray.errors import RunFailed, UserError
+from medcritical_ray.errors import MedCriticalError, RunFailed, UserError
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run_directory import RunDirectory
@@ -32,9 +33,10 @@ class Team(Protocol):
         ...
 
     def write(
-        self, role: Role, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
+        self, role: Role, version: int, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yields the completions of each block, in the order of the blocks."""
+        """Yields the completions of each block, in the order of the blocks; all are by the policy of that version,
+        which the role must serve."""
         ...
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
@@ -87,8 +89,8 @@ class Game(Session):
     def once(self, iteration: int, phase: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a phase: carried out now, or read back if an earlier process has done it.
 
-        Raises RunFailed with the phase, the cause and the command that resumes the run; an error that is the user's to
-        mend passes as it is.
+        Raises RunFailed with the phase, the cause and the command that resumes the run; where something is the user's
+        to mend, UserError with the same.
         """
         if self.run.done(iteration, phase):
             return self.run.result(iteration, phase)
@@ -96,15 +98,20 @@ class Game(Session):
         started = time.monotonic()
         try:
             result = work()
-        except UserError:
-            raise
+            seconds = time.monotonic() - started
+            result = {**result, "seconds": seconds}
+            self.run.mark_done(iteration, phase, result)
         except Exception as error:
-            self.run.append_event("phase failed", iteration=iteration, phase=phase, cause=repr(error))
-            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            where = f"iteration {iteration}" if iteration else "stage 1"
-            raise RunFailed(f"{where}, {phase}: {cause}; resume with: {self.resume_command}") from error
-        seconds = time.monotonic() - started
-        result = {**result, "seconds": seconds}
-        self.run.mark_done(iteration, phase, result)
+            with suppress(OSError):  # the disk may be what failed
+                self.run.append_event("phase failed", iteration=iteration, phase=phase, cause=repr(error))
+            raise self._failure(iteration, phase, error) from error
         self.progress.finish_phase(iteration, phase, seconds, result)
         return result
+
+    def _failure(self, iteration: int, phase: str, error: Exception) -> MedCriticalError:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = f"iteration {iteration}" if iteration else "stage 1"
+        message = f"{where}, {phase}: {cause}; resume with: {self.resume_command}"
+        if isinstance(error, UserError):
+            return UserError(f"{message} (or start a run of another run.name, where resuming refuses the change)")
+        return RunFailed(message)

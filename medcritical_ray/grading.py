@@ -48,5 +48,13 @@ def grade_correction(question: Question, attempt: str, output: str, *, finished:
     )
 
 
+def guess_chance(question: Question) -> float:
+    """The chance that a blind guess repairs a wrong answer, if it is not that answer again: one in the other options,
+    or in the other sets of two or more letters if the key has several."""
+    num_options = len(question.options)
+    num_answers = num_options if len(question.key) == 1 else 2**num_options - num_options - 1
+    return 1 / max(num_answers - 1, 1)
+
+
 def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()

@@ -1,5 +1,6 @@
 """What a directory with a model holds, told from its files alone: nothing of the model is loaded."""
 
+import hashlib
 import json
 import math
 import struct
@@ -8,19 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.files import read_json, sha256_of
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+ADAPTER_CONFIG = "adapter_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+"""How files with pickles end, which can run code and are never loaded."""
+
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 _INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSize:
-    """How large a model is. `num_bytes` is the size of its weight files; tied embeddings are counted once."""
+    """How large a model is: its parameters as its weight files have them, and the size of those files."""
 
     num_parameters: int
     num_bytes: int
-    tied_embeddings: bool
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether a directory holds a LoRA adapter as PEFT saves it."""
+    return (directory / ADAPTER_CONFIG).is_file()
 
 
 def check_model(directory: str | Path) -> ModelSize:
@@ -31,9 +40,9 @@ def check_model(directory: str | Path) -> ModelSize:
     path = Path(directory)
     if not path.is_dir():
         raise UserError(f"{path}: no such directory: must be that of a downloaded Hugging Face model")
-    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+    if is_adapter(path) and not (path / "config.json").exists():
         raise UserError(f"{path}: holds a LoRA adapter, not a model: merge it, or name the model below it")
-    config = _read_json(path / "config.json")
+    _read_json(path / "config.json")
     files = _weight_files(path)
     if not any(all((path / name).exists() for name in names) for names in _TOKENIZERS):
         raise UserError(f"{path}: no tokenizer: tokenizer.json (or tokenizer.model) must lie beside the weights")
@@ -43,8 +52,13 @@ def check_model(directory: str | Path) -> ModelSize:
     return ModelSize(
         num_parameters=sum(math.prod(shape) for shape in shapes.values()),
         num_bytes=sum(file.stat().st_size for file in files),
-        tied_embeddings=bool(config.get("tie_word_embeddings", "lm_head.weight" not in shapes)),
     )
+
+
+def hash_of_weights(directory: Path) -> str:
+    """The SHA-256 of the SHA-256 of each weight file, in order. Raises UserError if there are none."""
+    digests = [sha256_of(file) for file in _weight_files(directory)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def tensor_shapes(file: Path) -> dict[str, list[int]]:
@@ -84,7 +98,7 @@ def _weight_files(path: Path) -> list[Path]:
         return [path / name for name in names]
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        pickles = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLES)
+        pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLES)
         if pickles:
             reason = "pickles are not loaded, because they can run code: convert them to safetensors"
             raise UserError(f"{path}: weights only as {pickles[0]}: {reason}")
@@ -101,14 +115,7 @@ def _indexed_names(index: Path) -> list[str]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON: {error}") from None
+    content = read_json(file)
     if not isinstance(content, dict):
         raise UserError(f"{file}: must hold a JSON object")
     return content

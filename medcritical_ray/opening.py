@@ -2,18 +2,24 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
 from medcritical_ray.config import Config
+from medcritical_ray.context import check_context, longest_prompt_tokens
 from medcritical_ray.model_files import ModelSize, check_model
-from medcritical_ray.prepare import PreparedQuestions, fingerprints, make_teacher, prepare_questions, write_prepared
+from medcritical_ray.prepare import (
+    QUESTIONS_PHASE,
+    PreparedQuestions,
+    fingerprints,
+    make_teacher,
+    prepare_questions,
+    write_prepared,
+)
 from medcritical_ray.records import Question
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.student import check_prompts, given_student_dir, make_fresh_student
-
-QUESTIONS_PHASE = "questions"
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.student import given_student_dir, make_fresh_student
 
 
 def run_path(config: Config) -> Path:
@@ -27,20 +33,25 @@ def student_size(config: Config) -> ModelSize | None:
     return check_model(directory) if directory else None
 
 
-def open_run(config: Config, *, resume: bool, resume_command: str) -> RunDirectory:
-    """The run's directory, locked, with questions and student in place. Raises UserError, and then wrote nothing."""
+def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callable[[], None]) -> RunDirectory:
+    """The run's directory, locked, with questions and student in place.
+
+    `admit` is called unless the run is finished, once all else is in order; it may raise UserError, too. Raises
+    UserError, and then has written nothing.
+    """
     path, seeds, prints = run_path(config), {"run": config.run.seed}, fingerprints(config)
     record = config.model_dump(mode="json")
-    if resume:
-        run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints)
-        if run.done(0, QUESTIONS_PHASE):
-            return run
-    else:
-        run = None
+    run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints) if resume else None
+    if run and run.done(STAGE_ONE, QUESTIONS_PHASE):
+        if not run.summary_file.exists():
+            admit()
+        return run
     prepared = prepare_questions(config)
     with tempfile.TemporaryDirectory() as scratch:
         student = given_student_dir(config) or _fresh(config, prepared, Path(scratch) / "student")
-        check_prompts(config, student, _all_questions(prepared))
+        longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
+        check_context(config, student, longest, corrected=True)
+        admit()
         run = run or RunDirectory.create(
             path, config=record, seeds=seeds, fingerprints=prints, resume_command=resume_command
         )

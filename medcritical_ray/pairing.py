@@ -8,6 +8,7 @@ from rapidfuzz.distance import Levenshtein
 from scipy.stats import binom
 
 from medcritical_ray.config import PairsConfig
+from medcritical_ray.grading import guess_chance
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import PairSource, PreferencePair, Question, Task, Trajectory
 from medcritical_ray.trace import first_differing_step, lines_before_step, lines_from_step, steps_of, text_of_step
@@ -136,8 +137,7 @@ class _PairMaker:
         return trajectory.agrees or not self.config.require_agreement_of_answer
 
     def _chance_of_guessing(self, num_tries: int) -> float:
-        num_others = len(self.question.options) - 1
-        return float(binom.sf(self.config.min_agreement - 1, num_tries, 1 / num_others))
+        return float(binom.sf(self.config.min_agreement - 1, num_tries, guess_chance(self.question)))
 
     def _solve(self) -> str:
         return solve_prompt(self.question.unkeyed())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from medcritical_ray import estimates
 from medcritical_ray.config import Config
-from medcritical_ray.errors import UserError
 from medcritical_ray.estimates import Rows
 from medcritical_ray.model_files import ModelSize
 
@@ -101,20 +100,10 @@ def describe(plan: Plan) -> str:
     return "\n".join(f"{name:20}{value}" for name, value in lines.items())
 
 
-def check_context(num_prompt_tokens: int, num_new_tokens: int, max_model_len: int) -> None:
-    """Raises UserError if the longest prompt and the tokens to be written after it do not fit the engines' context."""
-    needed = num_prompt_tokens + num_new_tokens
-    if needed > max_model_len:
-        raise UserError(
-            f"engines.max_model_len = {max_model_len}: must be at least {needed}, since the longest prompt has "
-            f"{num_prompt_tokens} tokens and {num_new_tokens} may follow: raise it, or lower sampling.max_tokens"
-        )
-
-
 def _size_without_files(config: Config) -> ModelSize:
     if config.student.fresh:
         return estimates.size_of_fresh(config.student.fresh)
-    return ModelSize(num_parameters=0, num_bytes=0, tied_embeddings=True)
+    return ModelSize(num_parameters=0, num_bytes=0)
 
 
 def _shortfalls(plan: Plan, resources: ClusterResources) -> Iterator[str]:

@@ -31,7 +31,7 @@ def play(
             yield block, [turn.request(session.config.run.seed) for turn in under_way[block]]
 
     label = f"{directory.parent.name}/{directory.name}"
-    for num_written, (block, completions) in enumerate(session.team.write(role, requests(), sampling), 1):
+    for num_written, (block, completions) in enumerate(session.team.write(role, version, requests(), sampling), 1):
         turns = under_way.pop(block)
         trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
         write_part(directory, block, trajectories, Trajectory)

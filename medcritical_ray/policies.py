@@ -6,6 +6,7 @@ policies/v0003/
   COMPLETE              written last; without it the directory does not count, and the next publish replaces it
 """
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import flush_to_disk, read_json, sha256_of, write_json
+from medcritical_ray.model_files import ADAPTER_CONFIG, PICKLES
 
 Kind = Literal["full", "adapter"]
 MANIFEST = "manifest.json"
 COMPLETE = "COMPLETE"
-_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-_NEEDED = {"full": "config.json", "adapter": "adapter_config.json"}
+_NEEDED = {"full": "config.json", "adapter": ADAPTER_CONFIG}
 _DIRECTORY_NAME = re.compile(r"v(\d{4,})")
 
 
@@ -71,7 +72,8 @@ class PolicyStore:
         kind: Kind = "full",
         base: str | None = None,
     ) -> Policy:
-        """Copies the files of `source_dir` into a new policy.
+        """Takes the files of `source_dir`, which must stay as they are, into a new policy: linked where the file system
+        can, else copied.
 
         Publishing the same files as the same version again changes nothing. Raises UserError if that version is
         complete with other files, if the weights are missing or pickled, or if an adapter's base is missing.
@@ -82,7 +84,9 @@ class PolicyStore:
             return self._same_or_error(version, source_dir)
         self._discard_unfinished(version)
         temporary = self.root / f"{self.path_of(version).name}.tmp-{uuid4().hex}"
-        shutil.copytree(source_dir, temporary, ignore=shutil.ignore_patterns(MANIFEST, COMPLETE))
+        shutil.copytree(
+            source_dir, temporary, ignore=shutil.ignore_patterns(MANIFEST, COMPLETE), copy_function=_link_or_copy
+        )
         manifest = Manifest(
             version=version,
             parent=parent,
@@ -177,7 +181,7 @@ def _check_source(source_dir: Path, kind: Kind) -> None:
     if not source_dir.is_dir():
         raise UserError(f"{source_dir} is no directory of a model")
     files = _content(source_dir)
-    pickles = sorted(name for name in files if Path(name).suffix in _PICKLES)
+    pickles = sorted(name for name in files if Path(name).suffix in PICKLES)
     if pickles:
         raise UserError(
             f"{source_dir} holds pickled files, which are never loaded: {', '.join(pickles)}; save as safetensors"
@@ -186,6 +190,13 @@ def _check_source(source_dir: Path, kind: Kind) -> None:
         raise UserError(f"{source_dir} holds no weights: no *.safetensors")
     if _NEEDED[kind] not in files:
         raise UserError(f"{source_dir} is no {kind} model: it has no {_NEEDED[kind]}")
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _content(directory: Path) -> list[str]:

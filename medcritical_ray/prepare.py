@@ -12,12 +12,15 @@ from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import sha256_of
+from medcritical_ray.model_files import hash_of_weights
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import Quarantine, Splits, read_questions, shared_stems, split_questions, write_questions
 from medcritical_ray.records import Question
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.teachers import ExplanationTeacher, Teacher
 from medcritical_ray.trace import steps_of
+
+QUESTIONS_PHASE = "questions"
 
 EXAM_SEED = 0
 """The clinic's dev and test questions are those of this seed in every run, so that runs can be compared."""
@@ -32,14 +35,22 @@ class PreparedQuestions:
 
 
 def fingerprints(config: Config) -> dict[str, str]:
-    """What tells a run's questions from others: a hash of their file, or of the clinic's knowledge."""
+    """What tells a run's questions and student from others: hashes of their files, or of the clinic's knowledge."""
+    student = {"student": hash_of_weights(Path(config.student.path))} if config.student.path else {}
+    return {"questions": _hash_of_questions(config)} | student
+
+
+def _hash_of_questions(config: Config) -> str:
     if config.questions.kind == "clinic":
         knowledge = files("medcritical_ray.clinic").joinpath("knowledge.toml").read_bytes()
-        return {"questions": hashlib.sha256(knowledge).hexdigest()}
+        return hashlib.sha256(knowledge).hexdigest()
     path = Path(config.questions.path or "")
     if not path.is_file():
         raise UserError(f"questions.path = {path}: no such file")
-    return {"questions": sha256_of(path)}
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise UserError(f"questions.path = {path}: cannot be read: {error.strerror}") from None
 
 
 def prepare_questions(config: Config) -> PreparedQuestions:
@@ -61,7 +72,7 @@ def prepare_questions(config: Config) -> PreparedQuestions:
 
 def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
     """Keeps the questions and what was set aside with the run, and notes the counts; again if cut off here."""
-    if run.done(0, "questions"):
+    if run.done(STAGE_ONE, QUESTIONS_PHASE):
         return
     splits = {"train": prepared.splits.train, "dev": prepared.splits.dev, "test": prepared.splits.test}
     for name, questions in splits.items():
@@ -69,7 +80,9 @@ def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
     prepared.quarantine.write(run.quarantine / "questions.parquet")
     shared = {f"{a} and {b}": num for (a, b), num in shared_stems(splits).items()}
     sizes = {name: len(questions) for name, questions in splits.items()}
-    run.mark_done(0, "questions", {"read": prepared.quarantine.counts(), "splits": sizes, "shared_stems": shared})
+    run.mark_done(
+        STAGE_ONE, QUESTIONS_PHASE, {"read": prepared.quarantine.counts(), "splits": sizes, "shared_stems": shared}
+    )
 
 
 def split_path(run: RunDirectory, split: str) -> Path:

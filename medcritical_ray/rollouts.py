@@ -11,11 +11,10 @@ from medcritical_ray.seeds import derive_seed, uniform
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One text to write: the continuation of `prompt` + `prefix`, sampled with `seed`."""
+    """One text to write: the continuation of `prompt`, sampled with `seed`."""
 
     prompt: str
     seed: int
-    prefix: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

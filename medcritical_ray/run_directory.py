@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,9 @@ from pydantic_core import to_json
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.run_record import RunRecord, check_resumable, new_record
+
+STAGE_ONE = 0
+"""The number under which stage 1 stands among the iterations."""
 
 _RUN_JSON = "run.json"
 _LOCK = ".lock"
@@ -57,8 +60,7 @@ class RunDirectory:
             raise UserError(f"{path} holds a run already: resume it with `{resume_command}` or choose another run.name")
         if path.exists() and (not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir())):
             raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
-        path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, RunLock(path / _LOCK))
+        run = cls(path, _new_lock(path))
         write_json(path / _RUN_JSON, new_record(config, seeds, fingerprints))
         run.append_event("run created")
         return run
@@ -84,6 +86,11 @@ class RunDirectory:
             raise UserError(f"{file} is not the record of a run ({error.error_count()} fields are wrong)") from None
 
     @property
+    def summary_file(self) -> Path:
+        """Written last of all: a run that has it is finished."""
+        return self.path / "summary.json"
+
+    @property
     def policies(self) -> Path:
         return self.path / "policies"
 
@@ -92,7 +99,7 @@ class RunDirectory:
         return self.path / "quarantine"
 
     def iteration(self, iteration: int) -> Path:
-        """The directory of one self-iteration; 0 is stage 1."""
+        """The directory of one self-iteration, or of STAGE_ONE."""
         return self.path / "iterations" / f"{iteration:03d}"
 
     def done(self, iteration: int, phase: str) -> bool:
@@ -106,10 +113,6 @@ class RunDirectory:
     def result(self, iteration: int, phase: str) -> dict[str, Any]:
         """What `mark_done` was given. Raises UserError if the phase is not done."""
         return read_json(self._phase_file(iteration, phase))
-
-    def first_unfinished(self, iteration: int, phases: Sequence[str]) -> str | None:
-        """The first of an iteration's phases that is not done; None if all are."""
-        return next((phase for phase in phases if not self.done(iteration, phase)), None)
 
     def finish_iteration(self, iteration: int, metrics: dict[str, Any]) -> None:
         write_json(self.iteration(iteration) / "metrics.json", metrics)
@@ -182,6 +185,14 @@ class RunLock:
 
     def release(self) -> None:
         self._file.close()
+
+
+def _new_lock(path: Path) -> RunLock:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return RunLock(path / _LOCK)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another run.directory") from None
 
 
 def _ends_torn(file: Any) -> bool:

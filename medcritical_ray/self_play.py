@@ -9,6 +9,7 @@ from typing import Any
 
 from medcritical_ray.assessment import assess, correct_by_question
 from medcritical_ray.game import Game
+from medcritical_ray.model_files import is_adapter
 from medcritical_ray.play import play
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.question_set import QuestionSet
@@ -107,14 +108,14 @@ def publish_trained(
     store: PolicyStore, trained: Path, *, version: int, parent: int | None, base: str
 ) -> dict[str, Any]:
     """Publishes what a training left behind: full weights, which stand alone, or an adapter, which sits on `base`."""
-    is_adapter = (trained / "adapter_config.json").exists()
+    adapter = is_adapter(trained)
     policy = store.publish(
         version,
         trained,
         parent=parent,
         metrics={},
-        kind="adapter" if is_adapter else "full",
-        base=base if is_adapter else None,
+        kind="adapter" if adapter else "full",
+        base=base if adapter else None,
     )
     return {"version": policy.version, "kind": policy.manifest.kind}
 

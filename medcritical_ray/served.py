@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.model_files import is_adapter
 from medcritical_ray.policies import Policy, read_manifest
 
 
@@ -22,7 +23,7 @@ def served_policy(version: int, directory: Path) -> ServedPolicy:
     Raises UserError if the directory, or that of the model below, holds no model with safetensors weights.
     """
     directory = directory.resolve()
-    if not (directory / "adapter_config.json").exists():
+    if not is_adapter(directory):
         return ServedPolicy(version=version, model_dir=_checked(directory))
     base = Policy(version=version, path=directory, manifest=read_manifest(directory)).base_path
     if base is None:

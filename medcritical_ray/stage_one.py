@@ -17,11 +17,9 @@ from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Demonstration, Trajectory
 from medcritical_ray.rollouts import attempt_turns
+from medcritical_ray.run_directory import STAGE_ONE
 from medcritical_ray.self_play import broadcast, evaluate, publish_trained
 from medcritical_ray.tables import iter_parts, write_part
-
-STAGE_ONE = 0
-"""The number under which stage 1 stands among the iterations."""
 
 PART_SIZE = 1000
 """Demonstrations in one parquet part."""

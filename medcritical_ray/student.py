@@ -1,13 +1,11 @@
-"""The student that a run starts from: given, embedded, or new; and whether its context holds the run's prompts."""
+"""The student that a run starts from: given, embedded, or new."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
-from medcritical_ray.plan import check_context
-from medcritical_ray.prompts import correction_prompt, question_text
+from medcritical_ray.prompts import question_text
 from medcritical_ray.records import Question
 from medcritical_ray.teachers import Teacher
 from medcritical_ray.training.models import fresh_student, save_policy
@@ -28,15 +26,6 @@ def make_fresh_student(config: Config, questions: Iterable[Question], teacher: T
     max_length_tokens = config.engines.max_model_len
     model = fresh_student(config.student.fresh, tokenizer, max_length_tokens=max_length_tokens, seed=config.run.seed)
     save_policy(model, tokenizer, directory)
-
-
-def check_prompts(config: Config, student_dir: Path, questions: Iterable[Question]) -> None:
-    """Raises UserError if the longest prompt there can be, a correction's, leaves too little room in the context."""
-    tokenizer = load_tokenizer(student_dir)
-    prompts = [correction_prompt(question.unkeyed(), "", "repair") for question in questions]
-    longest = max(map(len, prompt_token_ids(tokenizer, prompts, [""] * len(prompts))))
-    attempt, correction = config.generate.sampling.max_tokens, config.correct.sampling.max_tokens
-    check_context(longest + attempt, correction, config.engines.max_model_len)
 
 
 def _texts(questions: Iterable[Question], teacher: Teacher) -> Iterable[str]:

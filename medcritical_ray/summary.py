@@ -6,7 +6,7 @@ from typing import Any
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.game import Game
 from medcritical_ray.policies import PolicyStore
-from medcritical_ray.stage_one import STAGE_ONE
+from medcritical_ray.run_directory import STAGE_ONE
 from medcritical_ray.statistics import compare
 
 

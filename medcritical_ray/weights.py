@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medcritical_ray.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -50,10 +52,13 @@ def decode_weights(blobs: Sequence[Blob]) -> "dict[str, torch.Tensor]":
 def with_output_head(weights: "dict[str, torch.Tensor]", *, tied: bool) -> "dict[str, torch.Tensor]":
     """The weights with the output head spelled out if it is tied to the embeddings.
 
-    A checkpoint of a model with tied embeddings holds no output head, and a running engine that is given none keeps
-    its old one, silently.
+    A checkpoint of a model with tied embeddings need hold no output head, and a running engine that is given none keeps
+    its old one, silently. Raises UserError if there is a head that differs from the embeddings.
     """
-    if not tied or OUTPUT_HEAD in weights:
+    if not tied:
         return weights
     (embeddings,) = [name for name in weights if name.endswith(EMBEDDINGS)]
-    return {**weights, OUTPUT_HEAD: weights[embeddings]}
+    head = weights.get(OUTPUT_HEAD, weights[embeddings])
+    if not head.equal(weights[embeddings]):
+        raise UserError("the weights have an output head of their own, but the model that the engine serves has none")
+    return {**weights, OUTPUT_HEAD: head}

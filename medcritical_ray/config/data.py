@@ -14,7 +14,11 @@ class RunConfig(Part):
     name: str = Field(
         default="demo", description="Name of the run and of its directory: letters, digits, '.', '_' and '-'."
     )
-    directory: str = Field(default="runs", min_length=1, description="Path or URI that holds the directories of runs.")
+    directory: str = Field(
+        default="runs",
+        min_length=1,
+        description="Directory that holds those of runs; on several machines, one that they share.",
+    )
     seed: int = Field(default=0, ge=0, description="Every random choice of the run is derived from it.")
     num_iterations: int = Field(default=3, ge=1, description="Self-iterations after stage 1.")
 
@@ -56,7 +60,6 @@ class StudentConfig(Part):
         default=None, description="Directory of a Hugging Face model; None is the clinic's base student, or `fresh`."
     )
     fresh: FreshStudentConfig | None = Field(default=None, description="A new small model instead of `path`.")
-    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
 
 
 class TeacherConfig(Part):

@@ -71,7 +71,7 @@ def sft_examples(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Demonstration], max_length_tokens: int
 ) -> Tokenised[SftExample]:
     """Raises UserError if the tokenizer has no end token."""
-    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows], [""] * len(rows))
+    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows])
     responses = _completions(tokenizer, [row.response for row in rows])
     examples = [
         SftExample(prompt_ids=prompt, completion_ids=response)
@@ -84,7 +84,7 @@ def dpo_examples(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[PreferencePair], max_length_tokens: int
 ) -> Tokenised[DpoExample]:
     """Raises UserError if the tokenizer has no end token."""
-    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows], [""] * len(rows))
+    prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows])
     prefixes = _token_ids(tokenizer, [row.prefix for row in rows])
     chosen = _compared(tokenizer, [row.chosen for row in rows])
     rejected = _compared(tokenizer, [row.rejected for row in rows])

@@ -11,15 +11,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from medcritical_ray.config import FreshStudentConfig, LoraConfig
 from medcritical_ray.config.training import Method
 from medcritical_ray.errors import UserError
+from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
 from medcritical_ray.policies import MANIFEST, Policy, read_manifest
 from medcritical_ray.training.batches import Batch
 from medcritical_ray.training.losses import token_logps
-
-ADAPTER_CONFIG = "adapter_config.json"
-
-
-def is_adapter(directory: Path) -> bool:
-    return (directory / ADAPTER_CONFIG).is_file()
 
 
 def base_dir(directory: Path) -> Path:

@@ -6,14 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import torch
+from safetensors.torch import save
 
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import Engine, Sample, StaleVersion
 from medcritical_ray.errors import UserError
 from medcritical_ray.rollouts import Request
-from medcritical_ray.weights import read_blobs
+from medcritical_ray.weights import decode_weights, read_blobs
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -91,13 +92,6 @@ def test_a_completion_depends_on_its_own_request_alone(engine: Engine):
     assert together[:4] == alone
 
 
-def test_a_completion_continues_the_prefix(engine: Engine):
-    whole = engine.generate([Request(prompt=" w1 w2", seed=0)], GREEDY, version=0)[0]
-    prefix = "".join(f" {word}" for word in whole.text.split(" ")[1:5])
-    rest = engine.generate([Request(prompt=" w1 w2", prefix=prefix, seed=0)], GREEDY, version=0)[0]
-    assert whole.text.startswith(prefix + rest.text[:10])
-
-
 def test_what_is_cut_off_is_not_finished(engine: Engine):
     cut = engine.generate(REQUESTS, SamplingConfig(temperature=0.0, max_tokens=1), version=0)
     assert {(completion.finished, completion.num_tokens) for completion in cut} == {(False, 1)}
@@ -111,6 +105,14 @@ def test_a_context_too_short_for_a_prompt_is_the_users_to_mend(engine: Engine):
 def test_weights_of_another_model_are_refused_and_the_engine_goes_on(
     engine: Engine, untied_policies: tuple[Path, Path]
 ):
-    with pytest.raises(UserError, match=r"0 tensors missing, 1 unknown \(lm_head\.weight\)"):
-        engine.update_weights(1, [np.asarray(blob) for blob in read_blobs(untied_policies[1])])
+    with pytest.raises(UserError, match="have an output head of their own"):
+        engine.update_weights(1, read_blobs(untied_policies[1]))
+    with pytest.raises(UserError, match=r"\d+ tensors missing, 1 unknown"):
+        engine.update_weights(1, [save({"lm_head.bias": torch.zeros(2)})])
     assert len(engine.generate(REQUESTS, GREEDY, version=0)) == 16
+
+
+def test_a_checkpoint_that_spells_out_its_tied_output_head_is_taken(engine: Engine, tied_policies: tuple[Path, Path]):
+    weights = decode_weights(read_blobs(tied_policies[0]))
+    engine.update_weights(0, [save({**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()})])
+    assert engine.version == 0

@@ -48,6 +48,8 @@ def small_config(**parts: dict[str, Any]) -> Config:
 class FakeTeam:
     """Writes what the clinic's teacher would, or a mistake, as its policy's skill has it; trains by copying a policy.
 
+    Both roles are played by the same engine, which serves one version at a time.
+
     It says "the machine died" in place of its call number `fails_at`, counted over all that it is asked to do.
     """
 
@@ -57,22 +59,24 @@ class FakeTeam:
         self._skills = skills
         self._fails_at = fails_at
         self._num_calls = 0
-        self._serving: dict[Role, tuple[int, float]] = {}
+        self._serving: tuple[int, float] | None = None
         self.served: list[tuple[Role, int]] = []
         self.trained: list[tuple[str, str, str]] = []
         """Name of the DPO training, names of the directories of policy and reference."""
 
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
-        if role in self._serving and self._serving[role][0] == version:
+        if self._serving and self._serving[0] == version:
             return
         self._count_call()
         self.served.append((role, version))
-        self._serving[role] = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
+        self._serving = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
 
     def write(
-        self, role: Role, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
+        self, role: Role, version: int, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
     ) -> Iterator[tuple[int, list[Completion]]]:
-        version, skill = self._serving[role]
+        assert self._serving
+        serving, skill = self._serving
+        assert serving == version, f"{role} serves version {serving}, not {version}"
         for block, requests in blocks:
             self._count_call()
             texts = [self._text(request, skill) for request in requests]

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from medcritical_ray.evaluation import CorrectorMeter, Evaluator, SampleMeter
+from medcritical_ray.evaluation import AnswerMeter, CorrectorMeter, Evaluator, SampleMeter
 from medcritical_ray.records import Task, Trajectory
 
-FIVE_OPTIONS = {"q1": 5, "q2": 5, "q3": 5, "q4": 5}
+GUESSES = {"q1": 0.25, "q2": 0.25, "q3": 0.25, "q4": 0.25}
 
 
 def trajectory(question_id: str, answer: str, *, task: Task = "solve", attempt: int = 0, sample: int = 0) -> Trajectory:
@@ -28,7 +28,7 @@ def trajectory(question_id: str, answer: str, *, task: Task = "solve", attempt: 
 
 
 def test_figures_are_of_all_questions_including_the_cut_off_and_the_missing():
-    evaluator = Evaluator(FIVE_OPTIONS)
+    evaluator = Evaluator(GUESSES)
     for attempt in [trajectory("q1", "A"), trajectory("q2", "B"), trajectory("q3", "")]:
         evaluator.update(attempt)
     answers = evaluator.result().answers
@@ -37,11 +37,17 @@ def test_figures_are_of_all_questions_including_the_cut_off_and_the_missing():
     assert (answers.finish_rate.k, answers.finish_rate.n) == (2, 4)
     assert (answers.agreement_rate.k, answers.agreement_rate.n) == (1, 4)
     assert answers.mean_tokens == pytest.approx(50 / 3)
-    assert evaluator.correct_by_question() == {"q1": True, "q2": False, "q3": False, "q4": False}
+
+
+def test_answers_are_told_by_question_and_one_that_is_missing_is_wrong():
+    meter = AnswerMeter(GUESSES)
+    for attempt in [trajectory("q1", "A"), trajectory("q2", "B"), trajectory("q3", "")]:
+        meter.update(attempt)
+    assert meter.correct_by_question() == {"q1": True, "q2": False, "q3": False, "q4": False}
 
 
 def test_a_question_is_answered_once():
-    evaluator = Evaluator(FIVE_OPTIONS)
+    evaluator = Evaluator(GUESSES)
     evaluator.update(trajectory("q1", "A"))
     with pytest.raises(ValueError, match="q1 was not asked or is answered already"):
         evaluator.update(trajectory("q1", "B"))
@@ -49,7 +55,7 @@ def test_a_question_is_answered_once():
 
 def test_a_question_that_was_not_asked_is_refused():
     with pytest.raises(ValueError, match="q9 was not asked"):
-        Evaluator(FIVE_OPTIONS).update(trajectory("q9", "A"))
+        Evaluator(GUESSES).update(trajectory("q9", "A"))
 
 
 def test_pass_at_k_counts_missing_samples_as_wrong():
@@ -72,8 +78,8 @@ def test_more_samples_than_announced_are_refused():
         meter.update(trajectory("q1", "A", attempt=1))
 
 
-def test_the_corrector_is_set_against_guessing_among_the_other_options():
-    meter = CorrectorMeter({"q1": 5, "q2": 3})
+def test_the_corrector_is_set_against_guessing():
+    meter = CorrectorMeter({"q1": 1 / 4, "q2": 1 / 2})
     meter.update(trajectory("q1", "A", task="repair"))
     meter.update(trajectory("q2", "B", task="repair"))
     figures = meter.result()
@@ -82,7 +88,7 @@ def test_the_corrector_is_set_against_guessing_among_the_other_options():
 
 
 def test_an_unreadable_check_of_a_right_attempt_breaks_it():
-    meter = CorrectorMeter(FIVE_OPTIONS)
+    meter = CorrectorMeter(GUESSES)
     for sample, answer in enumerate(["A", "", "C", "A"]):
         meter.update(trajectory("q1", answer, task="check", sample=sample))
     figures = meter.result()
@@ -91,7 +97,7 @@ def test_an_unreadable_check_of_a_right_attempt_breaks_it():
 
 
 def test_the_first_attempt_answers_and_the_others_are_samples():
-    evaluator = Evaluator({"q1": 5}, num_samples=2)
+    evaluator = Evaluator({"q1": 0.25}, num_samples=2)
     evaluator.update(trajectory("q1", "A", task="check"))
     for number, answer in enumerate(["A", "B", "B"]):
         evaluator.update(trajectory("q1", answer, attempt=number))
@@ -105,11 +111,11 @@ def test_the_first_attempt_answers_and_the_others_are_samples():
 
 def test_samples_that_were_not_announced_are_refused():
     with pytest.raises(ValueError, match="no samples were announced"):
-        Evaluator(FIVE_OPTIONS).update(trajectory("q1", "A", attempt=1))
+        Evaluator(GUESSES).update(trajectory("q1", "A", attempt=1))
 
 
 def test_an_evaluation_becomes_json():
-    evaluator = Evaluator({"q1": 5}, num_samples=1)
+    evaluator = Evaluator({"q1": 0.25}, num_samples=1)
     evaluator.update(trajectory("q1", "A"))
     evaluator.update(trajectory("q1", "A", attempt=1))
     evaluator.update(trajectory("q1", "A", task="check"))
@@ -133,6 +139,6 @@ def test_an_evaluation_becomes_json():
 
 
 def test_what_was_not_measured_is_left_out():
-    evaluation = Evaluator(FIVE_OPTIONS).result()
+    evaluation = Evaluator(GUESSES).result()
     assert (evaluation.samples, evaluation.corrector) == (None, None)
     assert "wrong_to_right" not in evaluation.to_dict()

@@ -1,4 +1,4 @@
-from medcritical_ray.grading import grade_attempt, grade_correction
+from medcritical_ray.grading import grade_attempt, grade_correction, guess_chance
 from medcritical_ray.records import Question, lettered
 
 QUESTION = Question(
@@ -50,3 +50,15 @@ def test_a_correction_that_keeps_a_wrong_attempt_is_wrong():
 def test_a_truncated_correction_counts_as_wrong():
     output = "Check: the answer is wrong: it does not follow.\nAnswer: amoxicillin (C)"
     assert not grade_correction(QUESTION, ATTEMPT, output, finished=False).correct
+
+
+def test_a_guess_is_among_the_other_options_or_the_other_sets_of_letters():
+    assert guess_chance(QUESTION) == 1 / 3
+    # Of the sets {AB, AC, BC, ABC}, one is the wrong answer, and three are left.
+    assert guess_chance(SEVERAL) == 1 / 3
+
+
+def test_line_breaks_of_any_kind_become_one():
+    assert grade_attempt(QUESTION, "Step 1: so.\r\nAnswer: amoxicillin (C)", finished=True).trace == (
+        "Step 1: so.\nAnswer: amoxicillin (C)"
+    )

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY_PREFIXES = (
     "medcritical_ray.chat",
     "medcritical_ray.clinic.student",
+    "medcritical_ray.context",
     "medcritical_ray.engine",
     "medcritical_ray.opening",
     "medcritical_ray.student",

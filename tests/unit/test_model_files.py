@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.model_files import ModelSize, check_model, tensor_shapes
+from medcritical_ray.model_files import ModelSize, check_model, hash_of_weights, tensor_shapes
 
 SHAPES = {"model.embed_tokens.weight": [10, 4], "model.norm.weight": [4]}
 
@@ -42,19 +42,15 @@ def message_of(path: Path) -> str:
 
 def test_the_size_of_a_model_is_that_of_its_files(model: Path):
     num_bytes = (model / "model.safetensors").stat().st_size
-    assert check_model(model) == ModelSize(num_parameters=44, num_bytes=num_bytes, tied_embeddings=True)
+    assert check_model(model) == ModelSize(num_parameters=44, num_bytes=num_bytes)
 
 
-def test_untied_embeddings_are_told_by_the_config(model: Path):
+def test_other_weights_have_another_hash(model: Path):
+    before = hash_of_weights(model)
     (model / "config.json").write_text('{"tie_word_embeddings": false}')
-    assert check_model(model).tied_embeddings is False
-
-
-def test_where_the_config_is_silent_a_head_of_its_own_means_untied(model: Path):
-    (model / "config.json").write_text("{}")
-    assert check_model(model).tied_embeddings is True
-    write_weights(model / "model.safetensors", {**SHAPES, "lm_head.weight": [10, 4]})
-    assert check_model(model).tied_embeddings is False
+    assert hash_of_weights(model) == before
+    write_weights(model / "more.safetensors", {"a": [3]})
+    assert hash_of_weights(model) != before
 
 
 def test_shards_are_added_up(model: Path):

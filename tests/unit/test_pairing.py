@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medcritical_ray.config import PairsConfig
-from medcritical_ray.pairing import PairingCounts, edit_distance, make_pairs
+from medcritical_ray.pairing import PairingCounts, edit_distance, first_difference, make_pairs
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import PreferencePair, Question, Trajectory, lettered
 from medcritical_ray.rollouts import Completion, Turn
@@ -226,6 +228,23 @@ def test_in_step_mode_the_prefix_is_in_the_words_of_the_chosen_trace():
     [pair], _ = paired(attempts(WRONG, RIGHT.replace("name it", "name the illness")), config)
     assert pair.prefix == "Thought: name the illness.\nStep 1: it is pneumonia.\n"
     assert pair.chosen == "Step 2: it is treated with amoxicillin.\n"
+
+
+ENDS = [["Answer: a (A)"], ["Answer: b (B)"], ["so"], []]
+
+
+@st.composite
+def traces(draw: st.DrawFn, ends: list[list[str]]) -> str:
+    steps = [f"Step {n}: {word}" for n, word in enumerate(draw(st.lists(st.sampled_from("ab"), max_size=4)), 1)]
+    return "\n".join(["Thought: t.", *steps, *draw(st.sampled_from(ends))])
+
+
+@given(chosen=traces(ENDS[:1]), rejected=traces(ENDS))
+def test_in_step_mode_the_parts_make_up_what_was_written(chosen: str, rejected: str):
+    prefix, better, worse, rest = first_difference(chosen, rejected)
+    assert prefix + better + rest == chosen
+    assert worse == "" or rejected.startswith(prefix + worse)
+    assert better != worse or rejected == chosen
 
 
 def test_in_step_mode_the_parts_are_cut_at_any_line_breaks():

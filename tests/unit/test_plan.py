@@ -3,17 +3,16 @@
 import pytest
 
 from medcritical_ray.config import Config
-from medcritical_ray.errors import UserError
 from medcritical_ray.estimates import Rows
 from medcritical_ray.model_files import ModelSize
-from medcritical_ray.plan import ClusterResources, check_context, compare, describe, make_plan
+from medcritical_ray.plan import ClusterResources, compare, describe, make_plan
 
 GIB = 2**30
 BIG = ClusterResources(
     num_cpus=100, num_gpus=8, memory_gib=1000, disk_gib=1000, object_store_gib=100, gpu_memory_gib=140
 )
-SEVEN_B = ModelSize(num_parameters=7 * GIB, num_bytes=14 * GIB, tied_embeddings=False)
-QUARTER_GIB = ModelSize(num_parameters=GIB // 4, num_bytes=GIB, tied_embeddings=True)
+SEVEN_B = ModelSize(num_parameters=7 * GIB, num_bytes=14 * GIB)
+QUARTER_GIB = ModelSize(num_parameters=GIB // 4, num_bytes=GIB)
 
 
 def config_of(**parts: dict) -> Config:
@@ -157,12 +156,3 @@ def test_a_plan_can_be_read():
     assert describe(make_plan(on_cpu(), QUARTER_GIB)).splitlines()[4] == (
         "CPUs                2, 1 of them for Ray Data"
     )
-
-
-def test_a_context_that_just_holds_prompt_and_text_is_long_enough():
-    check_context(num_prompt_tokens=156, num_new_tokens=100, max_model_len=256)
-
-
-def test_a_context_too_short_names_the_length_to_set():
-    with pytest.raises(UserError, match=r"engines.max_model_len = 256: must be at least 257, .* has 157 tokens"):
-        check_context(num_prompt_tokens=157, num_new_tokens=100, max_model_len=256)

@@ -170,5 +170,5 @@ def test_a_damaged_manifest_is_named(store: PolicyStore, model: Path):
     with pytest.raises(UserError, match=r"manifest\.json is no manifest of a policy: see kind"):
         store.get(0)
     path.write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json is no JSON file"):
+    with pytest.raises(UserError, match=r"manifest\.json: not valid JSON"):
         store.get(0)

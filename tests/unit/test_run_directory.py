@@ -115,21 +115,14 @@ def test_what_decides_an_engines_text_may_not_change(tmp_path: Path):
 
 def test_phases_are_remembered_with_their_results(tmp_path: Path):
     with create(tmp_path) as run:
-        assert run.first_unfinished(1, PHASES) == "generate"
+        assert not run.done(1, "generate")
         run.mark_done(1, "generate", {"num_attempts": 800})
         run.mark_done(1, "correct", {})
     with resume(tmp_path) as run:
         assert run.done(1, "generate")
         assert run.result(1, "generate") == {"num_attempts": 800}
-        assert run.first_unfinished(1, PHASES) == "pair"
-        assert run.first_unfinished(2, PHASES) == "generate"
-
-
-def test_all_phases_done_leave_none_unfinished(tmp_path: Path):
-    with create(tmp_path) as run:
-        for phase in PHASES:
-            run.mark_done(0, phase, {})
-        assert run.first_unfinished(0, PHASES) is None
+        assert [phase for phase in PHASES if run.done(1, phase)] == ["generate", "correct"]
+        assert not run.done(2, "generate")
 
 
 def test_an_iteration_is_finished_once_its_metrics_are_written(tmp_path: Path):
@@ -185,3 +178,10 @@ def test_json_is_whole_or_not_written(tmp_path: Path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+
+
+@pytest.mark.parametrize("directory", ["file", "file/below"])
+def test_a_place_that_cannot_hold_a_run_is_refused(tmp_path: Path, directory: str):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"exists and is no run|cannot be written .*: choose another run\.directory"):
+        create(tmp_path / directory)

@@ -1,5 +1,6 @@
 """The whole game, stage 1 and self-iterations, on clinic questions with a team that needs no engines."""
 
+import errno
 import os
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.game import Game
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.records import PreferencePair, Trajectory
+from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.self_play import TOO_FEW_PAIRS, self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise
@@ -216,12 +218,25 @@ def test_a_finished_run_does_nothing_when_resumed(finished: tuple[SmallRun, Game
     assert game.progress.phases == []
 
 
-def test_what_is_the_users_to_mend_passes_as_it_is(finished: tuple[SmallRun, Game]):
+def test_what_is_the_users_to_mend_says_where_and_how_to_go_on(finished: tuple[SmallRun, Game]):
     def work() -> dict[str, Any]:
         raise UserError("engines.max_model_len = 16: raise it")
 
-    with finished[0].open().run, pytest.raises(UserError, match=r"^engines\.max_model_len = 16: raise it$"):
+    message = (
+        rf"^iteration 3, generate: engines\.max_model_len = 16: raise it; resume with: {RESUME_COMMAND} \(or start"
+    )
+    with finished[0].open().run, pytest.raises(UserError, match=message):
         finished[1].once(3, "generate", work)
+
+
+def test_a_full_disk_ends_a_phase_like_any_failure(finished: tuple[SmallRun, Game], monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunDirectory, "append_event", full)
+    message = rf"^iteration 3, pair: .*No space left on device; resume with: {RESUME_COMMAND}$"
+    with pytest.raises(RunFailed, match=message):
+        finished[1].once(3, "pair", dict)
 
 
 def test_a_policy_worse_on_dev_is_recorded_and_not_adopted_and_the_old_one_goes_on(tmp_path: Path):

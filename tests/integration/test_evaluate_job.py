@@ -18,10 +18,10 @@ from jobs.evaluation_config import (
     evaluation_config,
     find_run,
     fitted,
-    longest_prompt_tokens,
     serving_config,
 )
 from medcritical_ray.config import Config, EnginesConfig
+from medcritical_ray.context import longest_prompt_tokens
 from medcritical_ray.errors import UserError
 from medcritical_ray.plan import ClusterResources
 from medcritical_ray.policies import PolicyStore
@@ -148,7 +148,10 @@ def test_a_published_policy_takes_the_config_of_its_run(published: Path, questio
 
 def test_a_config_file_goes_before_that_of_the_run(published: Path, questions: Path, tmp_path: Path):
     file = tmp_path / "my.toml"
-    file.write_text("[generate]\nsampling = { max_tokens = 7 }\n")
+    file.write_text(
+        "[generate]\nsampling = { max_tokens = 7 }\n[correct]\nsampling = { max_tokens = 7 }\n"
+        "[engines]\nmax_model_len = 128\n"
+    )
     config, origin = config_of(published, questions, file=file)
     assert config.generate.sampling.max_tokens == 7
     assert origin == str(file)
@@ -166,14 +169,14 @@ def test_a_run_of_another_version_asks_for_a_config(published: Path, questions: 
 def test_any_other_model_has_a_config_that_fits_its_context(model: Path, questions: Path):
     config, origin = config_of(model, questions)
     assert config.engines.max_model_len == 128
-    longest = longest_prompt_tokens(model, questions, corrected=True)
+    longest = longest_prompt_tokens(model, QUESTIONS, corrected=True)
     assert config.generate.sampling.max_tokens == (128 - longest) // 2
     assert config.engines.num_gpus == 0
     assert origin.endswith("evaluate_cpu.toml")
 
 
 def test_an_attempt_and_its_correction_share_what_the_longest_prompt_leaves(model: Path):
-    assert fitted(Config(), [model], 38) == [
+    assert fitted(Config(), {model: 38}) == [
         "engines.max_model_len=128",
         "generate.sampling.max_tokens=45",
         "correct.sampling.max_tokens=45",

@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids, render
+from medcritical_ray.errors import UserError
 
 
 @pytest.fixture
@@ -28,12 +29,12 @@ def test_with_a_chat_template_a_prompt_is_the_users_turn(tokenizer: PreTrainedTo
     assert render(tokenizer, "a b") == "<user>a b<model>"
 
 
-def test_a_prefix_follows_the_prompt(tokenizer: PreTrainedTokenizerFast):
-    assert prompt_token_ids(tokenizer, ["a b", "a"], ["a", ""]) == [[2, 3, 4, 2], [2, 4]]
+def test_prompts_are_rendered_and_tokenised(tokenizer: PreTrainedTokenizerFast):
+    assert prompt_token_ids(tokenizer, ["a b", "a"]) == [[2, 3, 4], [2, 4]]
 
 
 def test_no_prompts_are_no_tokens(tokenizer: PreTrainedTokenizerFast):
-    assert prompt_token_ids(tokenizer, [], []) == []
+    assert prompt_token_ids(tokenizer, []) == []
 
 
 def test_a_word_level_tokenizer_beside_a_qwen2_config_is_loaded_as_it_is(
@@ -42,3 +43,17 @@ def test_a_word_level_tokenizer_beside_a_qwen2_config_is_loaded_as_it_is(
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     assert load_tokenizer(tmp_path)("a b\n").input_ids == [2, 3, 4]
+
+
+def test_a_tokenizer_without_a_named_class_is_loaded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
+    assert load_tokenizer(tmp_path)("a").input_ids == [2]
+
+
+def test_a_damaged_tokenizer_is_told_in_one_line(tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="its tokenizer cannot be loaded"):
+        load_tokenizer(tmp_path)
