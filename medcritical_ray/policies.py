@@ -123,13 +123,6 @@ class PolicyStore:
         numbers = [int(match[1]) for path in self.root.iterdir() if (match := _DIRECTORY_NAME.fullmatch(path.name))]
         return sorted(number for number in numbers if self.is_complete(number))
 
-    def latest(self) -> Policy:
-        """The complete policy of the highest version. Raises UserError if there is none."""
-        versions = self.versions()
-        if not versions:
-            raise UserError(f"{self.root} holds no complete policy")
-        return self.get(versions[-1])
-
     def is_complete(self, version: int) -> bool:
         return (self.path_of(version) / COMPLETE).is_file()
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from medcritical_ray.config import FreshStudentConfig, LoraConfig
 from medcritical_ray.config.training import Method
@@ -52,6 +53,7 @@ def load_frozen(directory: Path, device: torch.device) -> PreTrainedModel:
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Weights as safetensors, or the adapter alone, and the tokenizer."""
+    disable_progress_bar()  # it would stand between the lines of a run's own
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     (directory / "README.md").unlink(missing_ok=True)  # an empty form that PEFT adds to adapters

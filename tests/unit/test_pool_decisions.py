@@ -4,10 +4,6 @@ from medcritical_ray.fan_out import OrderedBlocks
 from medcritical_ray.recovery import next_step
 
 
-def test_an_engine_that_serves_is_kept():
-    assert next_step("serving", restarts_left=0) == "keep"
-
-
 def test_a_dead_silent_stale_or_failed_engine_is_replaced_while_replacements_are_left():
     steps = [next_step(status, restarts_left=1) for status in ("dead", "silent", "stale", "failed")]
     assert steps == ["restart", "restart", "restart", "restart"]
