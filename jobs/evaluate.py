@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import run_job
-from jobs.questions import FORMATS
+from jobs.questions import add_format_arguments
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as evaluate.num_passes=8; repeatable"
     )
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="default: told from the name and the columns")
+    add_format_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     directories = {"policy": args.policy} | ({"against": args.against} if args.against else {})
     policies = {name: checked_policy(directory) for name, directory in directories.items()}
     models = [policy.model_dir for policy in policies.values()]
-    quarantine = keep_questions(args.questions, args.format, scratch / "questions.parquet")
+    quarantine = keep_questions(args.questions, args.format, dict(args.map), scratch / "questions.parquet")
     config, origin = evaluation_config(
         args.config,
         args.set,
@@ -103,12 +103,12 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     }
 
 
-def keep_questions(file: Path, file_format: "Format", kept: Path) -> "Quarantine":
+def keep_questions(file: Path, file_format: "Format", mapping: dict[str, str], kept: Path) -> "Quarantine":
     """Writes the usable questions of a file to `kept`. Raises UserError if there are none."""
     from medcritical_ray.questions import Quarantine, read_questions, write_questions
 
     quarantine = Quarantine()
-    write_questions(kept, quarantine.admit(file, read_questions(file, file_format)))
+    write_questions(kept, quarantine.admit(file, read_questions(file, file_format, mapping)))
     return quarantine
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from jobs.cli import run_job
 
@@ -13,14 +13,37 @@ if TYPE_CHECKING:
 
 SUMMARY = "read a question file and count what was loaded and what was quarantined"
 
-FORMATS = ("auto", "cmexam", "medqa", "native")
 NUM_SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .csv, .jsonl or .parquet file of questions")
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="default: told from the name and the columns")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .csv, .jsonl, .json or .parquet file of questions")
+    add_format_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the counts as one line of JSON")
+
+
+def add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    """--format and --map, for jobs that read a file of questions."""
+    from medcritical_ray.questions import Format
+
+    parser.add_argument(
+        "--format", choices=get_args(Format), default="auto", help="default: told from the name and the columns"
+    )
+    parser.add_argument(
+        "--map",
+        type=_field_and_column,
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="the column of a field: stem, options, key, explanation, id, labels; repeatable",
+    )
+
+
+def _field_and_column(text: str) -> tuple[str, str]:
+    field, _, column = text.partition("=")
+    if not field or not column:
+        raise argparse.ArgumentTypeError(f"{text}: should be FIELD=COLUMN, as key=label")
+    return field, column
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.questions import Quarantine, read_questions
 
     quarantine = Quarantine()
-    for _ in quarantine.admit(args.file, read_questions(args.file, args.format)):
+    for _ in quarantine.admit(args.file, read_questions(args.file, args.format, dict(args.map))):
         pass
     if args.json:
         print(json.dumps(quarantine.counts(), ensure_ascii=False))

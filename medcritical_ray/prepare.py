@@ -59,7 +59,7 @@ def prepare_questions(config: Config) -> PreparedQuestions:
     if config.questions.kind == "clinic":
         return PreparedQuestions(_clinic_splits(config), quarantine)
     path = config.questions.path or ""
-    questions = quarantine.admit(path, read_questions(path, config.questions.format))
+    questions = quarantine.admit(path, read_questions(path, config.questions.format, config.questions.map))
     splits = split_questions(
         questions,
         num_train=config.questions.num_train,

@@ -238,7 +238,7 @@ def test_questions_with_several_letters_have_an_accuracy_of_their_own(questions:
 
 def test_bad_rows_are_counted_beside_the_questions_kept(tmp_path: Path):
     shutil.copy(Path(__file__).parents[1] / "data" / "cmexam_sample.csv", tmp_path / "sample.csv")
-    quarantine = keep_questions(tmp_path / "sample.csv", "auto", tmp_path / "kept.parquet")
+    quarantine = keep_questions(tmp_path / "sample.csv", "auto", {}, tmp_path / "kept.parquet")
     assert quarantine.counts() == {"rows": 8, "loaded": 7, "quarantined": 1, "reasons": {"no key": 1}}
     assert QuestionSet.whole(tmp_path / "kept.parquet", 200).num_questions == 7
 

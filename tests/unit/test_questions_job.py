@@ -1,12 +1,9 @@
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from jobs import questions
 from jobs.cli import main
-from medcritical_ray.questions import Format
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -36,7 +33,7 @@ def test_the_table_names_the_counts_and_the_first_bad_rows(tmp_path: Path, capsy
         ("q.jsonl", b"\n", "has no rows"),
         ("q.csv", b"Question,Options,Answer\n", "has no rows"),
         ("q.csv", b"Question,Options,Answer\nWhich?,A x\\nB y,nan\n", "has no usable question among its 1 rows"),
-        ("q.csv", b"\x89PNG\r\n\x1a\n", "is no UTF-8 text"),
+        ("q.csv", b"\x89PNG\r\n\x1a\n", "is neither UTF-8 nor GB18030 text"),
     ],
 )
 def test_a_file_of_no_use_is_one_line_and_exit_code_2(
@@ -52,5 +49,19 @@ def test_a_file_of_no_use_is_one_line_and_exit_code_2(
     assert printed.err.count("\n") == 1
 
 
-def test_the_formats_offered_are_those_that_can_be_read():
-    assert get_args(Format) == questions.FORMATS
+def test_columns_may_be_mapped_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        '{"q": "Which?", "options": ["x", "y"], "right": 1}\n{"q": "Which?", "options": ["x", "y"], "right": 0}\n'
+    )
+    assert main(["questions", str(path), "--map", "stem=q", "--map", "key=right", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loaded"] == 2
+
+
+def test_a_mapping_to_a_column_that_is_missing_names_those_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"q": "Which?", "options": ["x", "y"], "right": 1}\n')
+    assert main(["questions", str(path), "--map", "stem=q", "--map", "key=answr", "--json"]) == 2
+    assert capsys.readouterr().err == "error: there is no column answr to map; the columns are q, options, right\n"

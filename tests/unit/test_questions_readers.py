@@ -142,7 +142,7 @@ def test_medqa_is_read():
         ('{"question": "Which?", "options": {"A": "x"', "unreadable row"),
         ("[1, 2]", "unreadable row"),
         ("[" * 100_000, "unreadable row"),
-        ('{"question": "Which?", "options": {"A": 1, "B": 2}, "answer_idx": "A"}', "unreadable row"),
+        ('{"question": "Which?", "options": {"A": ["x"], "B": "y"}, "answer_idx": "A"}', "unreadable row"),
         ('{"question": "Which?", "options": {"A": "x", "A": "y"}, "answer_idx": "A"}', "unreadable row"),
         ('{"question": "\\ud800?", "options": {"A": "x", "B": "y"}, "answer_idx": "A"}', "unreadable row"),
         ('{"question": "Which?", "options": {"A": "x", "B": "y"}}', "no key"),
@@ -217,21 +217,15 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path):
     assert reasons_of(path).count("loaded") == 7
 
 
-def test_a_format_may_be_named_where_the_extension_tells_nothing(tmp_path: Path):
-    path = tmp_path / "sample.txt"
-    path.write_bytes((DATA / "medqa_sample.jsonl").read_bytes())
-    assert len(list(read_questions(path, "medqa"))) == 3
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("q.csv", "题目,选项\n".encode("gbk"), "is no UTF-8 text: save it as UTF-8"),
-        ("q.jsonl", b"\xff\xfe\x00\x01", "is no UTF-8 text: save it as UTF-8"),
-        ("q.csv", b"id,stem\n1,x\n", "has no column Answer, Options, Question; its columns are id, stem"),
+        ("q.csv", "题目,选项\n".encode("gbk"), "whose columns are 题目, 选项: name its format, or map its columns"),
+        ("q.jsonl", b"\xff\xfe\x00\x01", "is neither UTF-8 nor GB18030 text: save it as UTF-8"),
+        ("q.csv", b"id,stem\n1,x\n", "whose columns are id, stem: name its format, or map its columns"),
         ("q.csv", b'"id"x,stem\n1,x\n', "has broken quoting in its header"),
         ("q.jsonl", b'{"text": "x"}\n', "cannot tell the format of"),
-        ("q.txt", b"x", r"should end with \.csv, \.jsonl or \.parquet"),
+        ("q.txt", b"x", r"should end with \.csv, \.jsonl, \.json, \.parquet"),
         ("q.parquet", b"", "is no readable parquet file"),
         ("q.parquet", b"PAR1 and then nothing of the kind", "is no readable parquet file"),
     ],
@@ -246,8 +240,14 @@ def test_a_file_that_cannot_be_read_is_the_user_s_error(name: str, content: byte
 
 def test_a_parquet_file_with_other_columns_is_the_user_s_error(tmp_path: Path):
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "q.parquet")
-    with pytest.raises(UserError, match="has no column key, options, stem; its columns are text"):
+    with pytest.raises(UserError, match="whose columns are text: name its format"):
         list(read_questions(tmp_path / "q.parquet"))
+
+
+def test_a_file_that_lacks_columns_of_the_format_named_says_which(tmp_path: Path):
+    pq.write_table(pa.table({"stem": ["x"]}), tmp_path / "q.parquet")
+    with pytest.raises(UserError, match=r"has no column key, options \(native\); its columns are stem"):
+        list(read_questions(tmp_path / "q.parquet", "native"))
 
 
 @pytest.mark.parametrize("name", ["q.csv", "q.jsonl", "q.parquet"])

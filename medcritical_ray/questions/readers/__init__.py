@@ -1,75 +1,87 @@
 """Question files of every format, read row by row."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from medcritical_ray.errors import UserError
 from medcritical_ray.questions.door import DUPLICATE_ID, UNREADABLE_ROW, BadRow, fault_of
-from medcritical_ray.questions.readers import cmexam, medqa, native
-from medcritical_ray.questions.readers.rows import Row, csv_rows, jsonl_rows, parquet_rows
+from medcritical_ray.questions.readers import cmexam, native, pubmedqa
+from medcritical_ray.questions.readers.columns import Columns, first_number, mapped_columns
+from medcritical_ray.questions.readers.exams import EXAMS
+from medcritical_ray.questions.readers.rows import Row, column_names, rows_of
 from medcritical_ray.records import Question
 
-Format = Literal["auto", "cmexam", "medqa", "native"]
-"""`auto` tells the format from the file's extension and columns."""
+Format = Literal["auto", "native", "cmexam", "medqa", "medmcqa", "medxpertqa", "cmb", "pubmedqa", "mapped"]
+"""`auto` tells the format from the file's columns; `mapped` takes them by the names that a mapping gives, or usual ones."""
 
 ToQuestion = Callable[[Mapping[str, Any], str], Question]
-"""Makes a question of a row and the id that it has if the row brings none. Raises ValidationError for wrong types."""
+"""Makes a question of a row and the id that it has if the row brings none. Raises ValueError for what it cannot be."""
 
-_TO_QUESTION: dict[Format, ToQuestion] = {
-    "cmexam": cmexam.question_of,
-    "medqa": medqa.question_of,
-    "native": native.question_of,
+_REQUIRED: dict[Format, tuple[frozenset[str], ...]] = {
+    "native": (native.COLUMNS,),
+    "cmexam": (cmexam.COLUMNS,),
+    **{name: (columns.required,) for name, columns in EXAMS.items()},  # type: ignore[dict-item]
+    "pubmedqa": pubmedqa.COLUMNS,
 }
+"""The columns of each format, in one or the other of its editions; formats are looked for in this order."""
 
 
-def read_questions(path: Path | str, format: Format = "auto") -> Iterator[Question | BadRow]:  # noqa: A002 - the word in use
+def read_questions(
+    path: Path | str,
+    format: Format = "auto",  # noqa: A002 - the word in use
+    mapping: Mapping[str, str] | None = None,
+) -> Iterator[Question | BadRow]:
     """Yields a question or a bad row for every row of a file, in its order, without holding more than a few rows.
 
-    A question without an id of its own is called after its file and row: "val-17". Raises UserError, at once for what
-    is seen from outside and otherwise on the way, if the file is missing, unreadable, not UTF-8 text where it should
-    be, or has other columns than its format.
+    `mapping` names the columns of a question's fields, such as {"key": "label"}: see `columns.mapped_columns`. A
+    question without an id of its own is called after its file and row: "val-17". Raises UserError, at once for what is
+    seen from outside and otherwise on the way, if the file is missing, unreadable, no text where it should be, or has
+    other columns than its format.
     """
     path = Path(path)
-    found = _detect(path) if format == "auto" else format
-    return _questions(path, _rows(path, found), _TO_QUESTION[found])
+    return _questions(path, rows_of(path), _to_question(path, format, mapping or {}))
 
 
-def _detect(path: Path) -> Format:
-    match path.suffix.lower():
-        case ".csv":
-            return "cmexam"
-        case ".parquet":
-            return "native"
-        case ".jsonl":
-            return _detect_jsonl(path)
-    raise UserError(f"cannot tell the format of {path}: its name should end with .csv, .jsonl or .parquet")
+def _to_question(path: Path, format: Format, mapping: Mapping[str, str]) -> ToQuestion:  # noqa: A002
+    found = column_names(path)
+    if mapping or format == "mapped":
+        return _by_columns(path, mapped_columns(mapping, found), "mapped")
+    name = _detect(path, found) if format == "auto" else format
+    if found:
+        _check_columns(path, found, name)
+    match name:
+        case "native":
+            return native.question_of
+        case "cmexam":
+            return cmexam.question_of
+        case "pubmedqa":
+            return pubmedqa.question_of
+    return _by_columns(path, EXAMS[name], name)
 
 
-def _detect_jsonl(path: Path) -> Format:
-    num_rows = 0
-    for num_rows, row in enumerate(jsonl_rows(path), 1):  # noqa: B007 - counted for what comes after the loop
-        keys = set(row or ())
-        if keys >= medqa.COLUMNS:
-            return "medqa"
-        if keys >= native.COLUMNS:
-            return "native"
-    if num_rows == 0:
+def _by_columns(path: Path, columns: Columns, source: str) -> ToQuestion:
+    start = first_number(row.get(columns.key) for row in rows_of(path) if row)
+    return partial(columns.question_of, source=source, first_number=start)
+
+
+def _detect(path: Path, found: list[str]) -> Format:
+    if not found:
         return "native"  # an empty file has any format: whoever reads it sees that it is empty
+    for name, editions in _REQUIRED.items():
+        if any(columns <= set(found) for columns in editions):
+            return name
     raise UserError(
-        f"cannot tell the format of {path}: no row has the keys {', '.join(sorted(medqa.COLUMNS))} (medqa) "
-        f"or {', '.join(sorted(native.COLUMNS))} (native)"
+        f"cannot tell the format of {path}, whose columns are {', '.join(found)}: name its format, or map its columns "
+        "(questions.map, --map stem=… --map options=… --map key=…)"
     )
 
 
-def _rows(path: Path, found: Format) -> Iterator[Row | None]:
-    if found == "cmexam":
-        return csv_rows(path, cmexam.COLUMNS)
-    if found == "native" and path.suffix.lower() == ".parquet":
-        return parquet_rows(path, native.COLUMNS)
-    return jsonl_rows(path)
+def _check_columns(path: Path, found: list[str], name: Format) -> None:
+    missing = [sorted(columns - set(found)) for columns in _REQUIRED[name]]
+    if all(missing):
+        raise UserError(f"{path} has no column {', '.join(missing[0])} ({name}); its columns are {', '.join(found)}")
 
 
 def _questions(path: Path, rows: Iterable[Row | None], to_question: ToQuestion) -> Iterator[Question | BadRow]:
@@ -87,7 +99,7 @@ def _questions(path: Path, rows: Iterable[Row | None], to_question: ToQuestion) 
 def _question(row: Row | None, to_question: ToQuestion, question_id: str) -> Question | None:
     try:
         return to_question(row, question_id) if row is not None else None
-    except ValidationError:
+    except ValueError:
         return None
 
 

@@ -1,10 +1,12 @@
-"""The rows of CSV, JSONL and parquet files, one at a time; None stands for a row that cannot be read."""
+"""The rows of CSV, JSONL, JSON and parquet files, one at a time; None stands for a row that cannot be read."""
 
 import csv
 import json
+import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,26 +18,57 @@ from medcritical_ray.errors import UserError
 Row = dict[str, Any]
 
 _BATCH_SIZE = 1024
+_NUM_LOOKED_AT = 100
+_NUM_CHARS_AT_ONCE = 2**20
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_NEVER = re.compile(r"(?!)")
 
 
-def csv_rows(path: Path, required: frozenset[str]) -> Iterator[Row | None]:
-    """Rows of a CSV file with a header, whose values may be quoted and then hold line breaks. Blank lines are no rows.
+def rows_of(path: Path) -> Iterator[Row | None]:
+    """The rows of a file, told by its extension. Raises UserError if it is none of a table, missing or unreadable."""
+    return _reader(path)(path)
 
-    Raises UserError if the header cannot be read or lacks a required column; an empty file has no rows.
-    """
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a file, in the order in which they come: of CSV and parquet by its header, else those of the first
+    rows. None if it is empty. Raises UserError as `rows_of` does."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _csv_header(path)
+    if suffix == ".parquet":
+        with _parquet(path) as file:
+            return list(file.schema_arrow.names)
+    first_rows = islice((row for row in rows_of(path) if row), _NUM_LOOKED_AT)
+    return list(dict.fromkeys(name for row in first_rows for name in row))
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[Row | None]]:
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows, ".parquet": _parquet_rows}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"cannot tell the format of {path}: its name should end with {', '.join(readers)}")
+    return reader
+
+
+def _csv_rows(path: Path) -> Iterator[Row | None]:
+    """Rows of a CSV file with a header, whose values may be quoted and then hold line breaks; blank lines are none."""
     with _text(path) as file:
         records = _csv_records(file)
-        header = next(records, [])
-        if header is None:
-            raise UserError(f"{path} has broken quoting in its header")
-        if header:
-            _check_columns(path, header, required)
+        header = next(records, None) or []
         for values in records:
             fits = values is not None and len(values) == len(header)
             yield dict(zip(header, values, strict=True)) if values is not None and fits else None
 
 
-def jsonl_rows(path: Path) -> Iterator[Row | None]:
+def _csv_header(path: Path) -> list[str]:
+    with _text(path) as file:
+        header = next(_csv_records(file), [])
+    if header is None:
+        raise UserError(f"{path} has broken quoting in its header")
+    return header
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row | None]:
     """Rows of a file with one JSON object per line. Blank lines are no rows."""
     with _text(path) as file:
         for line in file:
@@ -43,13 +76,33 @@ def jsonl_rows(path: Path) -> Iterator[Row | None]:
                 yield _json_object(line)
 
 
-def parquet_rows(path: Path, required: frozenset[str]) -> Iterator[Row]:
-    """Rows of a parquet file. Raises UserError if a required column is missing."""
+def _json_rows(path: Path) -> Iterator[Row | None]:
+    """The objects of one JSON array, or of one JSON object by their ids. The whole file is held in memory."""
+    with _text(path) as file:
+        content = file.read()
+    try:
+        table = json.loads(content) if content.strip() else []
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
+    if isinstance(table, dict):
+        table = [{"id": row_id, **row} if isinstance(row, dict) else row for row_id, row in table.items()]
+    if not isinstance(table, list):
+        raise UserError(f"{path} is neither an array nor an object of questions")
+    for row in table:
+        yield row if isinstance(row, dict) else None
+
+
+def _parquet_rows(path: Path) -> Iterator[Row | None]:
+    with _parquet(path) as file:
+        for batch in file.iter_batches(batch_size=_BATCH_SIZE):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow.names, required)
-            for batch in file.iter_batches(batch_size=_BATCH_SIZE):
-                yield from batch.to_pylist()
+            yield file
     except FileNotFoundError:
         raise _missing(path) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -59,24 +112,36 @@ def parquet_rows(path: Path, required: frozenset[str]) -> Iterator[Row]:
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=_encoding_of(path), newline="") as file:
             yield file
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _encoding_of(path: Path) -> str:
+    """UTF-8, with or without byte order mark, or GB18030, in which many Chinese files still are.
+
+    Nearly any bytes are some GB18030 text; those with control characters are none that anyone wrote.
+    """
+    if _is_text(path, "utf-8-sig", _NEVER):
+        return "utf-8-sig"
+    if _is_text(path, "gb18030", _CONTROL):
+        return "gb18030"
+    raise UserError(f"{path} is neither UTF-8 nor GB18030 text: save it as UTF-8")
+
+
+def _is_text(path: Path, encoding: str, forbidden: re.Pattern[str]) -> bool:
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            return not any(forbidden.search(chars) for chars in iter(lambda: file.read(_NUM_CHARS_AT_ONCE), ""))
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no UTF-8 text: save it as UTF-8, with or without byte order mark") from None
+        return False
 
 
 def _missing(path: Path) -> UserError:
     return UserError(f"{path} does not exist")
-
-
-def _check_columns(path: Path, found: list[str], required: frozenset[str]) -> None:
-    missing = sorted(required - set(found))
-    if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(found)}")
 
 
 def _json_object(line: str) -> Row | None:
