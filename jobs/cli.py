@@ -16,6 +16,7 @@ from medcritical_ray.errors import MedCriticalError, UserError
 COMMANDS = {
     "self-play": "run the whole method: stage 1, then the self-iterations",
     "evaluate": "measure a policy on questions, alone or against another policy",
+    "distill": "have a large model write the templates of stage 1, within a budget",
     "questions": "read a question file and count what was loaded and what was quarantined",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",

@@ -10,6 +10,7 @@ from medcritical_ray.clinic.exam import Split, make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
+from medcritical_ray.distilled import read_templates
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import sha256_of
 from medcritical_ray.model_files import hash_of_weights
@@ -17,7 +18,7 @@ from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import Quarantine, Splits, read_questions, shared_stems, split_questions, write_questions
 from medcritical_ray.records import Question
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
-from medcritical_ray.teachers import ExplanationTeacher, Teacher
+from medcritical_ray.teachers import Teacher, TemplateTeacher, explained_template
 from medcritical_ray.trace import steps_of
 
 QUESTIONS_PHASE = "questions"
@@ -90,14 +91,14 @@ def split_path(run: RunDirectory, split: str) -> Path:
 
 
 def make_teacher(config: Config, taught: Iterable[Question]) -> Teacher:
-    """The configured teacher; an exam's explanations are those of the `taught` questions, stage 1's."""
+    """The configured teacher, who knows the `taught` questions of stage 1."""
     if config.teacher.kind == "clinic":
         return ClinicTeacher(load_world())
-    return ExplanationTeacher(
-        {question.id: question.explanation for question in taught if question.explanation},
-        max_steps=config.teacher.max_steps,
-        max_step_chars=config.teacher.max_step_chars,
-    )
+    if config.teacher.kind == "distilled":
+        return TemplateTeacher(read_templates(Path(config.teacher.path or "")))
+    limits = {"max_steps": config.teacher.max_steps, "max_step_chars": config.teacher.max_step_chars}
+    templates = {question.id: explained_template(question, **limits) for question in taught}
+    return TemplateTeacher({question_id: template for question_id, template in templates.items() if template})
 
 
 def make_truth(config: Config, train: QuestionSet) -> Callable[[str, str], bool] | None:

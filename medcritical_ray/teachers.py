@@ -12,6 +12,14 @@ from medcritical_ray.records import Question, UnkeyedQuestion
 
 _SENTENCE_END = re.compile(r"(?<=[。；;!?！？])|(?<=\.)\s|\n")  # the point of 37.5 ends nothing
 _JUDGED_RIGHT = re.compile(r"[（(]([A-J]+)(?:对|正确)|(?<![A-Za-z])([A-J])(?:对|正确)")
+_GIVE_AWAY = re.compile(
+    r"answer key|(?:given|provided|official|stated) (?:correct )?answer"
+    r"|(?:correct|right) answer (?:is |was |has been )?(?:given|provided|stated|known|indicated)"
+    r"|according to the (?:key|answer)|given that the (?:correct )?answer"
+    r"|参考答案|标准答案|官方答案|答案已|给出的答案|已知答案|根据答案|按照答案",
+    re.IGNORECASE,
+)
+"""Words of one who was told the answer and reasons towards it."""
 
 
 class Teacher(Protocol):
@@ -26,27 +34,17 @@ class Teacher(Protocol):
         ...
 
 
-class ExplanationTeacher:
-    """An exam's own explanations as a teacher: the letters that an explanation judges right are its answer.
+class TemplateTeacher:
+    """Templates that are there already, by question id: a large model's, or those made of an exam's explanations.
 
-    Explanations of the Chinese licensing exam judge options one by one ("A对", "B错"); those that judge none right are
-    of no use here. A template has at most `max_steps` steps of at most `max_step_chars` characters.
+    An attempt that answers as the template does is kept, another redone as the template has it.
     """
 
-    def __init__(self, explanations: Mapping[str, str], *, max_steps: int = 3, max_step_chars: int = 60) -> None:
-        self.explanations = explanations
-        self.max_steps = max_steps
-        self.max_step_chars = max_step_chars
+    def __init__(self, templates: Mapping[str, str]) -> None:
+        self.templates = templates
 
     def template(self, question: UnkeyedQuestion) -> str | None:
-        explanation = self.explanations.get(question.id, "")
-        texts = {option.letter: option.text for option in question.options}
-        letters = sorted({letter for marks in _JUDGED_RIGHT.findall(explanation) for letter in "".join(marks)})
-        steps = self._steps(explanation)
-        if not letters or not steps or not set(letters) <= set(texts):
-            return None
-        answer = traces.format_answer([texts[letter] for letter in letters], "".join(letters))
-        return traces.format_trace("judge the options by what is known of each, then choose.", steps, answer)
+        return self.templates.get(question.id)
 
     def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
         template = self.template(question)
@@ -68,9 +66,33 @@ class ExplanationTeacher:
         steps = traces.lines_before_step(template, len(traces.steps_of(template)) + 1)
         return steps + traces.format_answer([other.text], other.letter)
 
-    def _steps(self, explanation: str) -> list[str]:
-        sentences = [" ".join(sentence.split()) for sentence in _SENTENCE_END.split(explanation)]
-        return [sentence[: self.max_step_chars] for sentence in sentences if sentence][: self.max_steps]
+
+def explained_template(question: Question, *, max_steps: int, max_step_chars: int) -> str | None:
+    """A template made of an exam's own explanation: the letters that it judges right are its answer.
+
+    Explanations of the Chinese licensing exam judge options one by one ("A对", "B错"); those that judge none right are
+    of no use here. The template has at most `max_steps` steps of at most `max_step_chars` characters. The question's
+    key is not looked at.
+    """
+    explanation = question.explanation or ""
+    texts = {option.letter: option.text for option in question.options}
+    letters = sorted({letter for marks in _JUDGED_RIGHT.findall(explanation) for letter in "".join(marks)})
+    sentences = [" ".join(sentence.split()) for sentence in _SENTENCE_END.split(explanation)]
+    steps = [sentence[:max_step_chars] for sentence in sentences if sentence][:max_steps]
+    if not letters or not steps or not set(letters) <= set(texts):
+        return None
+    answer = traces.format_answer([texts[letter] for letter in letters], "".join(letters))
+    return traces.format_trace("judge the options by what is known of each, then choose.", steps, answer)
+
+
+def fault_of_template(question: Question, template: str) -> str | None:
+    """Why a template does not count, in a few words; None if it does."""
+    if _GIVE_AWAY.search(template):
+        return "template speaks of a given answer"
+    grade = grade_attempt(question, template, finished=True)
+    if not traces.steps_of(template) or not grade.answer:
+        return "template cannot be read"
+    return None if grade.correct and grade.agrees else "template misses the key"
 
 
 def verified_template(teacher: Teacher, question: Question, drops: Counter[str]) -> str | None:
@@ -79,9 +101,9 @@ def verified_template(teacher: Teacher, question: Question, drops: Counter[str])
     if template is None:
         drops["teacher has no template"] += 1
         return None
-    grade = grade_attempt(question, template, finished=True)
-    if not grade.correct or not grade.agrees:
-        drops["template misses the key"] += 1
+    fault = fault_of_template(question, template)
+    if fault:
+        drops[fault] += 1
         return None
     return template
 

@@ -3,7 +3,15 @@
 `Config` holds them all; `medcritical_ray.config_files` reads it from TOML.
 """
 
-from medcritical_ray.config.data import FreshStudentConfig, QuestionsConfig, RunConfig, StudentConfig, TeacherConfig
+from medcritical_ray.config.data import (
+    EndpointConfig,
+    FreshStudentConfig,
+    Price,
+    QuestionsConfig,
+    RunConfig,
+    StudentConfig,
+    TeacherConfig,
+)
 from medcritical_ray.config.part import Part
 from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig, SamplingConfig
@@ -15,6 +23,7 @@ __all__ = [
     "Config",
     "CorrectConfig",
     "DpoConfig",
+    "EndpointConfig",
     "EnginesConfig",
     "EvaluateConfig",
     "FreshStudentConfig",
@@ -22,6 +31,7 @@ __all__ = [
     "LoraConfig",
     "PairsConfig",
     "Part",
+    "Price",
     "QuestionsConfig",
     "RunConfig",
     "SamplingConfig",

@@ -1,9 +1,9 @@
 """Config of what goes in: the run, its questions, its student and its teacher."""
 
 import re
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from medcritical_ray.config.part import Part
 
@@ -66,10 +66,45 @@ class StudentConfig(Part):
     fresh: FreshStudentConfig | None = Field(default=None, description="A new small model instead of `path`.")
 
 
-class TeacherConfig(Part):
-    kind: Literal["clinic", "explanations"] = Field(
-        default="clinic", description="The clinic's rules, or the explanations that come with the questions."
+class Price(Part):
+    input_per_million: float = Field(ge=0, description="Price of a million prompt tokens.")
+    output_per_million: float = Field(ge=0, description="Price of a million written tokens, in the same currency.")
+
+
+class EndpointConfig(Part):
+    """A large model behind an OpenAI-compatible endpoint, which `medcritical distill` asks for templates."""
+
+    base_url: str = Field(min_length=1, description="Such as https://api.openai.com/v1 or http://localhost:8000/v1.")
+    model: str = Field(min_length=1, description="Name of the model, as the endpoint knows it.")
+    api_key_variable: str = Field(default="OPENAI_API_KEY", description="Environment variable that holds the key.")
+    explain_form: bool = Field(
+        default=True, description="Tell the model the form of a template; one trained on it gets the question alone."
     )
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0 asks for the most probable text.")
+    max_tokens: int = Field(default=1024, ge=1, description="Tokens of one answer, at most.")
+    max_steps: int = Field(default=6, ge=1, description="Steps of a template, at most, as the model is asked.")
+    max_revisions: int = Field(default=3, ge=0, description="How often a template that does not count is asked again.")
+    max_in_flight: int = Field(default=8, ge=1, description="Requests under way at a time.")
+    timeout_s: float = Field(default=120.0, gt=0, description="Seconds that one request may take.")
+    max_retries: int = Field(default=5, ge=0, description="How often a request that failed is repeated.")
+    max_tokens_spent: int | None = Field(default=None, ge=1, description="Budget of tokens, prompts included.")
+    max_cost: float | None = Field(default=None, gt=0, description="Budget of money, in the currency of the prices.")
+    prices: dict[str, Price] = Field(default={}, description="Model -> its price; without one its cost is unknown.")
+
+    @model_validator(mode="after")
+    def _budget_of_money_needs_a_price(self) -> Self:
+        if self.max_cost is not None and self.model not in self.prices:
+            raise ValueError(f"max_cost needs the price of {self.model}: set teacher.endpoint.prices")
+        return self
+
+
+class TeacherConfig(Part):
+    kind: Literal["clinic", "explanations", "distilled"] = Field(
+        default="clinic",
+        description="The clinic's rules, the explanations that come with the questions, or what `distill` wrote.",
+    )
+    path: str | None = Field(default=None, description="The directory that `distill` wrote; for kind = 'distilled'.")
+    endpoint: EndpointConfig | None = Field(default=None, description="The large model that `distill` asks.")
     num_questions: int = Field(default=1000, ge=1, description="Training questions of stage 1: the teacher's.")
     max_steps: int = Field(default=3, ge=1, description="Steps of a template made from an explanation, at most.")
     max_step_chars: int = Field(default=60, ge=1, description="Characters of such a step, at most.")

@@ -45,9 +45,11 @@ def _data_problems(config: Config) -> Iterator[str]:
         yield "student.path is not set: must name a model where questions.kind = 'file'; or set student.fresh"
     if student.path and student.fresh:
         yield f"student.path = {student.path!r}: must not be set together with student.fresh"
-    if (teacher.kind == "clinic") != (questions.kind == "clinic"):
-        wanted = "clinic" if questions.kind == "clinic" else "explanations"
-        yield f"teacher.kind = {teacher.kind!r}: must be {wanted!r} where questions.kind = {questions.kind!r}"
+    refused = {"clinic": "explanations", "file": "clinic"}[questions.kind]
+    if teacher.kind == refused:
+        yield f"teacher.kind = {teacher.kind!r}: must be another where questions.kind = {questions.kind!r}"
+    if (teacher.kind == "distilled") != (teacher.path is not None):
+        yield f"teacher.path = {teacher.path!r}: must be a directory of `distill` where kind = 'distilled', only"
     if teacher.num_questions > questions.num_train:
         allowed = f"must be at most questions.num_train = {questions.num_train}"
         yield f"teacher.num_questions = {teacher.num_questions}: {allowed}"

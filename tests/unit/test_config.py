@@ -123,8 +123,14 @@ def test_a_fresh_student_has_heads_that_engines_take():
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"teacher": {"kind": "explanations"}}, "teacher.kind = 'explanations': must be 'clinic'"),
-        ({**FILE_QUESTIONS, "teacher": {"kind": "clinic"}}, "teacher.kind = 'clinic': must be 'explanations'"),
+        (
+            {"teacher": {"kind": "explanations"}},
+            "teacher.kind = 'explanations': must be another where questions.kind = 'clinic'",
+        ),
+        (
+            {**FILE_QUESTIONS, "teacher": {"kind": "clinic"}},
+            "teacher.kind = 'clinic': must be another where questions.kind = 'file'",
+        ),
     ],
 )
 def test_a_teacher_must_know_the_questions(values: dict, expected: str):

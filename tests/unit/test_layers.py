@@ -11,6 +11,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.chat",
     "medcritical_ray.clinic.student",
     "medcritical_ray.context",
+    "medcritical_ray.endpoint",
     "medcritical_ray.engine",
     "medcritical_ray.opening",
     "medcritical_ray.student",

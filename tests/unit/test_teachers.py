@@ -2,12 +2,19 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from medcritical_ray.grading import grade_attempt, grade_correction
 from medcritical_ray.records import Question, lettered
-from medcritical_ray.teachers import ExplanationTeacher, verified_correction, verified_template
+from medcritical_ray.teachers import (
+    TemplateTeacher,
+    explained_template,
+    fault_of_template,
+    verified_correction,
+    verified_template,
+)
 from medcritical_ray.trace import KEEP
 
 ONE = Question(
@@ -29,9 +36,12 @@ ONE_TEMPLATE = (
 )
 
 
-def teacher(explanation: str | None = None, **limits: int) -> ExplanationTeacher:
+def teacher(explanation: str | None = None, max_steps: int = 3, max_step_chars: int = 60) -> TemplateTeacher:
     """The teacher with the explanations above, or with another one of the first question."""
-    return ExplanationTeacher(EXPLANATIONS | ({"one": explanation} if explanation is not None else {}), **limits)
+    explanations = EXPLANATIONS | ({"one": explanation} if explanation is not None else {})
+    questions = [replace(question, explanation=explanations[question.id]) for question in (ONE, SEVERAL)]
+    templates = {q.id: explained_template(q, max_steps=max_steps, max_step_chars=max_step_chars) for q in questions}
+    return TemplateTeacher({name: template for name, template in templates.items() if template})
 
 
 def answer_line(explanation: str) -> str | None:
@@ -64,7 +74,7 @@ def test_an_explanation_that_judges_no_option_right_makes_no_template(explanatio
 
 def test_a_question_without_an_explanation_has_no_template():
     drops: Counter[str] = Counter()
-    assert verified_template(ExplanationTeacher({}), ONE, drops) is None
+    assert verified_template(TemplateTeacher({}), ONE, drops) is None
     assert drops == {"teacher has no template": 1}
 
 
@@ -133,7 +143,7 @@ def test_a_correction_that_misses_the_key_is_dropped_and_counted():
 
 
 def test_keeping_the_right_letter_beside_another_options_text_does_not_count():
-    class Keeps(ExplanationTeacher):
+    class Keeps(TemplateTeacher):
         def correction(self, question: object, attempt: str) -> str | None:
             return KEEP
 
@@ -149,4 +159,34 @@ def test_a_synthetic_mistake_is_the_template_with_another_option():
 
 
 def test_no_mistake_is_made_of_a_question_without_a_template():
-    assert ExplanationTeacher({}).mistake(ONE.unkeyed(), random.Random(0)) is None
+    assert TemplateTeacher({}).mistake(ONE.unkeyed(), random.Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "the answer key says B.",
+        "we reason towards the given answer.",
+        "since the correct answer is given as iron, explain it.",
+        "according to the answer, it is iron.",
+        "标准答案为B。",
+        "根据答案，选B。",
+    ],
+)
+def test_a_template_that_speaks_of_a_given_answer_does_not_count(thought: str):
+    template = ONE_TEMPLATE.replace("judge the options by what is known of each, then choose.", thought)
+    assert fault_of_template(ONE, template) == "template speaks of a given answer"
+    assert fault_of_template(ONE, ONE_TEMPLATE) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ("I think it is iron.", "template cannot be read"),
+        ("Answer: 硫酸亚铁 (B)", "template cannot be read"),
+        (ONE_TEMPLATE.replace("硫酸亚铁 (B)", "碳酸钙 (A)"), "template misses the key"),
+        (ONE_TEMPLATE.replace("硫酸亚铁 (B)", "碳酸钙 (B)"), "template misses the key"),
+    ],
+)
+def test_a_template_counts_only_if_it_can_be_read_and_reaches_the_key(template: str, fault: str):
+    assert fault_of_template(ONE, template) == fault

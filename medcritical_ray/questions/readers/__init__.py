@@ -14,7 +14,7 @@ from medcritical_ray.questions.readers.rows import Row, column_names, rows_of
 from medcritical_ray.records import Question
 
 Format = Literal["auto", "native", "cmexam", "medqa", "medmcqa", "medxpertqa", "cmb", "pubmedqa", "mapped"]
-"""`auto` tells the format from the file's columns; `mapped` takes them by the names that a mapping gives, or usual ones."""
+"""`auto` tells the format from the file's columns; `mapped` takes them by a mapping's names, or else by usual ones."""
 
 ToQuestion = Callable[[Mapping[str, Any], str], Question]
 """Makes a question of a row and the id that it has if the row brings none. Raises ValueError for what it cannot be."""

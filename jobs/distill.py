@@ -1,0 +1,105 @@
+"""Has a large model write the templates of stage 1: `medcritical distill --config FILE --out DIR`."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import run_job
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medcritical_ray.config import EndpointConfig
+    from medcritical_ray.distilled import Distilled
+    from medcritical_ray.records import Question
+
+SUMMARY = "have a large model write the templates of stage 1, within a budget"
+_AT_A_TIME = 500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a config with [teacher.endpoint]")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for templates, rejects, ledger and responses; resumed"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Distils, and prints what came of it. Raises UserError before anything is asked if the endpoint cannot be used.
+
+    Started again with the same directory, it asks for nothing that was answered before.
+    """
+    from jobs.terminal import wide_console
+    from medcritical_ray.config_files import load_config
+    from medcritical_ray.distilled import RESPONSES, write_distilled
+    from medcritical_ray.endpoint.budget import ledger
+    from medcritical_ray.endpoint.responses import ResponseStore
+    from medcritical_ray.errors import UserError
+    from medcritical_ray.prepare import prepare_questions
+
+    config = load_config(args.config, args.set)
+    if config.teacher.endpoint is None:
+        raise UserError(f"{args.config} has no [teacher.endpoint]: name base_url and model there")
+    questions = prepare_questions(config).splits.train[: config.teacher.num_questions]
+    console = wide_console()
+    with ResponseStore(args.out / RESPONSES) as store:
+        results = asyncio.run(_distil_all(questions, config.teacher.endpoint, store, console))
+        costs = ledger(store.usage(), config.teacher.endpoint.prices)
+    write_distilled(args.out, results, costs)
+    _print_outcome(console, args.out, results, costs)
+    return 0
+
+
+async def _distil_all(
+    questions: Sequence["Question"], config: "EndpointConfig", store: Any, console: "Console"
+) -> list["Distilled"]:
+    """One result for each question, in their order."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from medcritical_ray.endpoint.client import EndpointClient
+    from medcritical_ray.endpoint.teacher import distilled
+
+    columns = (TextColumn("templates"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    results: list[Distilled] = []
+    async with EndpointClient(config, store) as client:
+        await client.check()
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task("", total=len(questions))
+
+            async def one(question: "Question") -> "Distilled":
+                result = await distilled(client, question, config)
+                progress.advance(bar)
+                return result
+
+            for first in range(0, len(questions), _AT_A_TIME):
+                results += await asyncio.gather(*map(one, questions[first : first + _AT_A_TIME]))
+    return results
+
+
+def _print_outcome(console: "Console", out: Path, results: list["Distilled"], costs: dict[str, Any]) -> None:
+    from collections import Counter
+
+    from rich.table import Table
+
+    table = Table("", "questions")
+    table.columns[1].justify = "right"
+    table.add_row("asked for", f"{len(results):,}")
+    table.add_row("template", f"{sum(each.template is not None for each in results):,}")
+    for reason, count in Counter(each.reason for each in results if each.reason).most_common():
+        table.add_row(f"  {reason}", f"{count:,}")
+    console.print(table)
+    cost = costs["cost"] if costs["cost"] == "unknown" else f"{costs['cost']:.4g}"
+    console.print(
+        f"{costs['calls']:,} calls, {costs['prompt_tokens']:,} prompt tokens, {costs['completion_tokens']:,} written "
+        f"tokens, cost {cost}; all in {out}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

@@ -1,0 +1,58 @@
+"""What distillation leaves in its directory: templates, rejects with reasons, and the ledger.
+
+<directory>/
+  responses.sqlite    every response that was paid for, by the hash of its request
+  templates.jsonl     a question id and its template a line, those that count
+  rejects.jsonl       a question id and the reason a line
+  ledger.json         calls, tokens and cost, those of earlier processes included
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medcritical_ray.errors import UserError
+from medcritical_ray.files import atomic_path, write_json
+
+RESPONSES, TEMPLATES, REJECTS, LEDGER = "responses.sqlite", "templates.jsonl", "rejects.jsonl", "ledger.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distilled:
+    """What became of one question: a template that counts, or the reason why there is none. `num_asked` counts the
+    rounds that it took."""
+
+    question_id: str
+    template: str | None
+    reason: str | None
+    num_asked: int
+
+
+def write_distilled(directory: Path, results: Iterable[Distilled], ledger: dict[str, Any]) -> None:
+    """Each file is whole or not there; a question is in one of the two lists."""
+    rows = [{name: value for name, value in asdict(each).items() if value is not None} for each in results]
+    _write_lines(directory / TEMPLATES, [row for row in rows if "template" in row])
+    _write_lines(directory / REJECTS, [row for row in rows if "template" not in row])
+    write_json(directory / LEDGER, ledger)
+
+
+def read_templates(directory: Path) -> dict[str, str]:
+    """Question id -> template. Raises UserError if the directory holds none."""
+    file = directory / TEMPLATES
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        templates = {row["question_id"]: row["template"] for row in rows}
+    except FileNotFoundError:
+        raise UserError(f"teacher.path = {directory}: holds no {TEMPLATES}: run `medcritical distill` first") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    if not templates:
+        raise UserError(f"{file} holds no template: see {REJECTS} beside it")
+    return templates
+
+
+def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

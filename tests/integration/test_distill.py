@@ -1,0 +1,268 @@
+"""Distillation against a server that misbehaves on purpose: every question ends, and nothing is paid for twice."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.cli import main
+from medcritical_ray.questions import write_questions
+from medcritical_ray.records import Question, lettered
+
+KEY = "sk-very-secret-key"
+STEMS = [f"Which is it, number {n}?" for n in range(12)]
+QUESTIONS = [
+    Question(id=f"q{n}", source="test", stem=stem, options=lettered(["rest", "water", "aspirin"]), key="B")
+    for n, stem in enumerate(STEMS)
+]
+RIGHT = "Thought: think.\nStep 1: it is water.\nAnswer: water (B)"
+WRONG = "Thought: think.\nStep 1: it is rest.\nAnswer: rest (A)"
+USAGE = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
+
+Answer = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers each request as the server's `script` has it, by the request's messages and how often they came."""
+
+    server: "Server"
+    messages: list[dict[str, str]]
+
+    def do_GET(self) -> None:
+        self.reply(200, {"object": "list", "data": []})
+
+    def do_POST(self) -> None:
+        if self.headers["Authorization"] != f"Bearer {KEY}":
+            self.reply(401, {"error": {"message": f"Incorrect API key: {self.headers['Authorization'].split()[1]}"}})
+            return
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.messages = body["messages"]
+        with self.server.lock:
+            self.server.asked[json.dumps(self.messages)] += 1
+            num_asked = self.server.asked[json.dumps(self.messages)]
+        self.server.script(self, num_asked)
+
+    def reply(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def answer(self, text: str, finish_reason: str = "stop") -> None:
+        with self.server.lock:
+            self.server.num_answered += 1
+        self.reply(200, completion(text, finish_reason))
+
+    @property
+    def number(self) -> int:
+        return next(n for n, stem in enumerate(STEMS) if stem in self.messages[1]["content"])
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self, script: Callable[[Handler, int], None]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = script
+        self.lock = threading.Lock()
+        self.asked: Counter[str] = Counter()
+        self.num_answered = 0
+
+
+def completion(text: str, finish_reason: str = "stop") -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    return {"id": "c", "object": "chat.completion", "created": 0, "model": "big", "choices": [choice], "usage": USAGE}
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[Handler, int], None]], Server]]:
+    servers: list[Server] = []
+
+    def start(script: Callable[[Handler, int], None]) -> Server:
+        servers.append(Server(script))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    write_questions(tmp_path / "q.jsonl", QUESTIONS)
+    file = tmp_path / "my.toml"
+    file.write_text(
+        f"""
+        [questions]
+        kind = "file"
+        path = "{tmp_path / "q.jsonl"}"
+        num_train = 10
+        num_dev = 1
+        num_test = 1
+        [student.fresh]
+        [teacher]
+        kind = "explanations"
+        num_questions = 10
+        [teacher.endpoint]
+        base_url = "http://127.0.0.1:1/v1"
+        model = "big"
+        timeout_s = 1.0
+        max_retries = 2
+        max_in_flight = 4
+        """
+    )
+    return file
+
+
+def distil(config: Path, server: Server | None, *overrides: str) -> int:
+    address = [f"teacher.endpoint.base_url=http://127.0.0.1:{server.server_port}/v1"] if server else []
+    sets = [word for override in [*address, *overrides] for word in ("--set", override)]
+    return main(["distill", "--config", str(config), "--out", str(config.parent / "out"), *sets])
+
+
+def outcome(config: Path) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
+    """Templates and reasons by question, and the ledger."""
+    out = config.parent / "out"
+    rows = {
+        name: [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("templates", "rejects")
+    }
+    templates = {row["question_id"]: row["template"] for row in rows["templates"]}
+    reasons = {row["question_id"]: row["reason"] for row in rows["rejects"]}
+    return templates, reasons, json.loads((out / "ledger.json").read_text())
+
+
+def slow(handler: Handler) -> None:
+    time.sleep(1.5)
+    handler.connection.close()
+
+
+TROUBLES: dict[int, Answer] = {
+    0: lambda handler: handler.reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "1"}),
+    1: lambda handler: handler.reply(500, {"error": {"message": "oops"}}),
+    2: lambda handler: handler.connection.close(),
+    3: slow,
+    4: lambda handler: handler.reply(200, json.dumps(completion(RIGHT)).encode()[:60]),
+    5: lambda handler: handler.reply(200, {**completion(RIGHT), "choices": []}),
+}
+"""What goes wrong the first time, by the question's number modulo ten."""
+FATES: dict[int, Answer] = {
+    6: lambda handler: handler.reply(200, b"<html>busy</html>"),
+    7: lambda handler: handler.reply(400, {"error": {"message": "too long"}}),
+    8: lambda handler: handler.answer(WRONG if len(handler.messages) < 4 else RIGHT),
+    9: lambda handler: handler.answer(RIGHT, "length"),
+}
+"""What goes wrong every time; number 8 answers wrongly until it is told so."""
+
+
+def misbehave(handler: Handler, num_asked: int) -> None:
+    number = handler.number % 10
+    act = FATES.get(number) or (TROUBLES.get(number) if num_asked == 1 else None)
+    act(handler) if act else handler.answer(RIGHT)
+
+
+def test_every_question_ends_as_a_template_or_a_reject_with_its_reason(
+    config: Path, serve: Callable[[Callable[[Handler, int], None]], Server], capsys: pytest.CaptureFixture[str]
+):
+    server = serve(misbehave)
+    assert distil(config, server) == 0
+    templates, reasons, costs = outcome(config)
+    assert len(templates) + len(reasons) == 10
+    assert set(templates.values()) <= {RIGHT}
+    troubles = {int(question_id[1:]) % 10: reason for question_id, reason in reasons.items()}
+    assert set(troubles) <= {6, 7, 9}
+    for trouble, reason in ((7, "endpoint: 400: too long"), (9, "cut off")):
+        assert troubles.get(trouble, reason) == reason
+    assert troubles.get(6, "endpoint: ").startswith("endpoint: ")
+    assert costs["calls"] == server.num_answered
+    assert costs["prompt_tokens"] == 30 * costs["calls"]
+    assert costs["cost"] == "unknown"
+    assert "cost unknown" in capsys.readouterr().out
+
+
+def test_what_was_answered_is_never_asked_again(
+    config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]
+):
+    def dies_on_the_way(handler: Handler, num_asked: int) -> None:
+        if server.num_answered < 4:
+            handler.answer(RIGHT)
+        else:
+            handler.reply(401, {"error": {"message": f"{KEY} is no longer paid for"}})
+
+    server = serve(dies_on_the_way)
+    assert distil(config, server, "teacher.endpoint.max_in_flight=1") == 2
+    assert not (config.parent / "out" / "templates.jsonl").exists()
+    server.script = lambda handler, num_asked: handler.answer(RIGHT)
+    assert distil(config, server) == 0
+    templates, reasons, costs = outcome(config)
+    assert (len(templates), reasons) == (10, {})
+    assert costs["calls"] == server.num_answered == 10
+    assert distil(config, server) == 0
+    assert server.num_answered == 10
+
+
+def test_a_wrong_key_fails_before_any_work_and_is_not_repeated(
+    config: Path,
+    serve: Callable[[Callable[[Handler, int], None]], Server],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-key")
+    server = serve(misbehave)
+    assert distil(config, server) == 2
+    message = capsys.readouterr().err
+    assert "refuses the key in $OPENAI_API_KEY (401): Incorrect API key: (key)" in message
+    assert "sk-wrong" not in message
+    assert server.num_answered == 0
+
+
+def test_an_endpoint_that_is_not_there_fails_before_any_work(config: Path, capsys: pytest.CaptureFixture[str]):
+    assert distil(config, None) == 2
+    assert "no answer from http://127.0.0.1:1/v1 (teacher.endpoint.base_url)" in capsys.readouterr().err
+
+
+def test_the_budget_stops_before_it_is_exceeded(
+    config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]
+):
+    server = serve(lambda handler, num_asked: handler.answer(RIGHT))
+    # A request may take some 900 tokens: its prompt's bytes, and the most that it may write. It takes 50.
+    limit = ["teacher.endpoint.max_tokens=100", "teacher.endpoint.max_tokens_spent=1100"]
+    assert distil(config, server, *limit) == 0
+    templates, reasons, costs = outcome(config)
+    assert 0 < len(templates) < 10
+    assert {reason.partition(":")[0] for reason in reasons.values()} == {"budget"}
+    assert 0 < costs["prompt_tokens"] + costs["completion_tokens"] <= 1100
+    assert distil(config, server, limit[0]) == 0
+    assert server.num_answered == 10
+
+
+def test_a_price_makes_the_cost_known(config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]):
+    server = serve(lambda handler, num_asked: handler.answer(RIGHT))
+    price = "teacher.endpoint.prices.big={input_per_million=1.0, output_per_million=10.0}"
+    assert distil(config, server, price, "teacher.endpoint.max_cost=1.0") == 0
+    assert outcome(config)[2]["cost"] == pytest.approx(10 * (30 * 1.0 + 20 * 10.0) / 1e6)
+
+
+def test_what_was_distilled_is_taught(config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]):
+    from medcritical_ray.config_files import load_config
+    from medcritical_ray.prepare import make_teacher
+
+    assert distil(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
+    overrides = ["teacher.kind=distilled", f"teacher.path={config.parent / 'out'}"]
+    teacher = make_teacher(load_config(config, overrides), [])
+    templates = outcome(config)[0]
+    assert [teacher.template(question.unkeyed()) for question in QUESTIONS if question.id in templates] == [RIGHT] * 10
