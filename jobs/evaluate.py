@@ -29,7 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", type=Path, required=True, metavar="DIR", help=policy)
     parser.add_argument("--questions", type=Path, required=True, metavar="FILE", help="a .csv, .jsonl or .parquet file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the result goes, as JSON")
-    parser.add_argument("--against", type=Path, metavar="DIR", help="another policy, compared on the same questions")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another policy, compared on the same questions; repeatable",
+    )
+    parser.add_argument(
+        "--by", action="append", default=[], metavar="LABEL", help="show accuracy by a label's values; repeatable"
+    )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="default: that of the policy's run, else one that suits the model"
     )
@@ -49,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         console = wide_console()
         result = evaluate(args, Path(scratch), console)
     write_json(args.out, result)
-    print_evaluation(console, result)
+    print_evaluation(console, result, args.by)
     return 0
 
 
@@ -74,7 +84,8 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     from medcritical_ray.assessment import correct_by_question
     from medcritical_ray.question_set import QuestionSet
 
-    directories = {"policy": args.policy} | ({"against": args.against} if args.against else {})
+    directories = {"policy": args.policy}
+    directories |= {f"against-{number}": directory for number, directory in enumerate(args.against, 1)}
     policies = {name: checked_policy(directory) for name, directory in directories.items()}
     models = [policy.model_dir for policy in policies.values()]
     quarantine = keep_questions(args.questions, args.format, dict(args.map), scratch / "questions.parquet")
@@ -88,6 +99,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
         scratch=scratch,
     )
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
+    check_labels(args.by, questions)
     with connected(config.cluster, scratch) as resources, EvaluationProgress(console) as progress:
         check_fit(config, models, resources)
         figures = {
@@ -95,12 +107,38 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
             for name, policy in policies.items()
         }
     correct = {name: correct_by_question(questions, scratch / name) for name in policies}
+    policy, *others = (
+        {"directory": str(directories[name]), **figures[name], "by_label": labelled(questions, correct[name])}
+        for name in policies
+    )
+    compared = [correct[name] for name in policies if name != "policy"]
     return {
         "questions": {"file": str(args.questions), **quarantine.counts()},
-        **{name: {"directory": str(directories[name]), **figures[name]} for name in policies},
-        "comparison": comparison(correct["policy"], correct["against"]) if args.against else None,
+        "policy": policy,
+        "against": [
+            {**other, "comparison": comparison(correct["policy"], theirs)}
+            for other, theirs in zip(others, compared, strict=True)
+        ],
         **provenance(config, origin, args.questions),
     }
+
+
+def check_labels(names: list[str], questions: "QuestionSet") -> None:
+    """Raises UserError, naming the labels that there are, if one is not among them."""
+    known = {label for question in questions for label in question.labels}
+    missing = sorted(set(names) - known)
+    if missing:
+        raise UserError(
+            f"--by {missing[0]}: no question has that label; there are: {', '.join(sorted(known)) or 'none'}"
+        )
+
+
+def labelled(questions: "QuestionSet", correct: dict[str, bool]) -> dict[str, Any]:
+    """Label -> value -> accuracy, as plain values."""
+    from medcritical_ray.evaluation import by_label
+
+    found = by_label({question.id: question.labels for question in questions}, correct)
+    return {label: {value: p.to_dict() for value, p in values.items()} for label, values in found.items()}
 
 
 def keep_questions(file: Path, file_format: "Format", mapping: dict[str, str], kept: Path) -> "Quarantine":

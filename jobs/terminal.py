@@ -1,5 +1,6 @@
 """What a person sees of a run: live progress while it goes on, and a table at its end."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,24 +91,26 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     )
 
 
-def print_evaluation(console: Console, result: dict[str, Any]) -> None:
-    """The figures of an evaluation, one column per policy, and how the two compare."""
-    names = [name for name in ("policy", "against") if name in result]
-    rows = [_evaluation_rows(result[name]) for name in names]
-    table = Table("", *names)
+def print_evaluation(console: Console, result: dict[str, Any], labels: Sequence[str]) -> None:
+    """The figures of an evaluation, one column per policy, those by label among them, and how the policies compare."""
+    policies = {"policy": result["policy"]} | {
+        f"against {number}": other for number, other in enumerate(result["against"], 1)
+    }
+    rows = [_evaluation_rows(figures) | _label_rows(figures, labels) for figures in policies.values()]
+    table = Table("", *policies)
     for figure in dict.fromkeys(figure for row in rows for figure in row):
         table.add_row(figure, *(row.get(figure, "-") for row in rows))
     read = result["questions"]
     reasons = ", ".join(f"{reason}: {num:,}" for reason, num in read["reasons"].items())
-    lines = [f"{name}: {result[name]['directory']}" for name in names]
+    lines = [f"{name}: {figures['directory']}" for name, figures in policies.items()]
     lines.append(f"questions: {read['file']}, {read['loaded']:,} of {read['rows']:,} rows{reasons and f' ({reasons})'}")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     console.print(table)
-    paired = result["comparison"]
-    if paired:
+    for number, other in enumerate(result["against"], 1):
+        paired = other["comparison"]
         console.print(
-            f"policy over against: {100 * paired['gain']:+.1f} points on {paired['num_questions']:,} questions; "
-            f"{paired['only_policy']:,} only right for policy, {paired['only_against']:,} only for against "
+            f"policy over against {number}: {100 * paired['gain']:+.1f} points on {paired['num_questions']:,} "
+            f"questions; {paired['only_policy']:,} only right for policy, {paired['only_against']:,} only for against "
             f"(McNemar p = {paired['p_value']:.2g})",
             soft_wrap=True,
         )
@@ -116,6 +119,8 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
 def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
     names = {
         "accuracy": "accuracy",
+        "self_corrected": "after one correction",
+        "self_consistency": "majority of samples",
         "exact_set": "exact set (AB, …)",
         "parse_rate": "parsed",
         "finish_rate": "finished",
@@ -129,12 +134,23 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         if figures.get(name)
     }
     rows["mean tokens"] = f"{figures['mean_tokens']:.1f}"
+    if "mean_accuracy" in figures:
+        mean = figures["mean_accuracy"]
+        rows["one sample"] = f"{_percent(mean['value'])} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
     if "wrong_to_right_by_guessing" in figures:
         rows["wrong to right, guessing"] = _percent(figures["wrong_to_right_by_guessing"])
     if "pass_at" in figures:
         rows |= {f"pass@{k}": _percent(chance) for k, chance in figures["pass_at"].items()}
         rows["entropy, bits"] = f"{figures['answer_entropy_bits']:.2f}"
     return rows
+
+
+def _label_rows(figures: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
+    return {
+        f"{label}: {value}": str(Proportion(accuracy["k"], accuracy["n"]))
+        for label in labels
+        for value, accuracy in figures["by_label"][label].items()
+    }
 
 
 def _accuracy_table(summary: dict[str, Any]) -> Table:

@@ -48,7 +48,9 @@ def assess_on(
         attempts = read_part(part_path(directory / "answers", block), Trajectory)
         share = session.config.evaluate.corrected_share
         shown = [attempt for attempt in attempts if uniform("corrected", attempt.question_id) < share]
-        return correction_turns(questions.block(block), shown, num_corrections=1, checked_share=1.0)
+        return correction_turns(
+            questions.block(block), shown, num_corrections=1, checked_share=1.0, wrong_are_checked=True
+        )
 
     def samples(block: int) -> list[Turn]:
         turns = attempt_turns(questions.block(block), iteration=iteration, num_attempts=num_samples + 1)

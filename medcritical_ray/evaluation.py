@@ -1,6 +1,6 @@
 """What a policy can do, computed from its graded trajectories over every question asked.
 
-Meters take trajectories one by one, in any order, and keep a few numbers per question, never a text. A question without
+Meters take trajectories one by one, and keep a few numbers per question, never a text. A question without
 a trajectory, and whatever could not be read or was cut off, counts as wrong.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medcritical_ray.records import Trajectory
-from medcritical_ray.statistics import Proportion, answer_entropy_bits, pass_at_k
+from medcritical_ray.statistics import Mean, Proportion, answer_entropy_bits, pass_at_k
 
 GREEDY_ATTEMPT = 0
 """The number of the attempt that answers for the policy in an evaluation; further attempts are samples."""
@@ -22,7 +22,7 @@ class _Figures:
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain values; a proportion as its counts, value and interval."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: v.to_dict() if isinstance(v, Proportion) else v for name, v in values.items()}
+        return {name: v.to_dict() if isinstance(v, Proportion | Mean) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +45,10 @@ class SampleFigures(_Figures):
     """
 
     num_samples: int
+    mean_accuracy: Mean
+    """The accuracy of one sample; its interval is over questions."""
+    self_consistency: Proportion
+    """Questions whose most frequent answer is right; of equally frequent ones, the first to be given counts."""
     pass_at: dict[int, float]
     answer_entropy_bits: float
 
@@ -59,6 +63,9 @@ class CorrectorFigures(_Figures):
     """What a blind guess among the options that the attempt did not choose would make of `wrong_to_right`."""
     right_to_wrong: Proportion
     """Checks of right attempts after which the answer is wrong."""
+    self_corrected: Proportion
+    """Checked answers that are right after the check, whatever they were before: what one round of self-correction
+    gives, since nobody tells who checks what is right. To be compared with the accuracy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +113,9 @@ class AnswerMeter:
             mean_tokens=_mean(self._counts["tokens"], self._counts["answered"]),
         )
 
+    def is_correct(self, question_id: str) -> bool:
+        return bool(self._correct[question_id])
+
     def correct_by_question(self) -> dict[str, bool]:
         """Question id -> whether it was answered rightly, for every question asked."""
         return {question_id: bool(correct) for question_id, correct in self._correct.items()}
@@ -119,40 +129,65 @@ class SampleMeter:
         self._num_samples = num_samples
         self._num_correct: Counter[str] = Counter()
         self._answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._right_answers: dict[str, str] = {}
 
     def update(self, attempt: Trajectory) -> None:
         """Raises ValueError for more samples of a question, or more questions, than were announced."""
         answers = self._answers[attempt.question_id]
         answers[attempt.answer] += 1
         self._num_correct[attempt.question_id] += attempt.correct
+        if attempt.correct:
+            self._right_answers[attempt.question_id] = attempt.answer
         if answers.total() > self._num_samples or len(self._answers) > self._num_questions:
             raise ValueError(f"more samples than {self._num_samples} of each of {self._num_questions} questions")
 
     def result(self) -> SampleFigures:
         entropy_bits = sum(answer_entropy_bits(answers) for answers in self._answers.values())
+        missing = [0.0] * (self._num_questions - len(self._num_correct))
         return SampleFigures(
             num_samples=self._num_samples,
+            mean_accuracy=Mean.of([*(right / self._num_samples for right in self._num_correct.values()), *missing]),
+            self_consistency=Proportion(sum(map(self._majority_is_right, self._answers)), self._num_questions),
             pass_at={k: self._pass_at(k) for k in _powers_of_two_up_to(self._num_samples)},
             answer_entropy_bits=_mean(entropy_bits, self._num_questions),
         )
+
+    def _majority_is_right(self, question_id: str) -> bool:
+        votes = [(votes, answer) for answer, votes in self._answers[question_id].items() if answer]
+        winner = max(votes, key=lambda each: each[0])[1] if votes else None
+        return winner is not None and winner == self._right_answers.get(question_id)
 
     def _pass_at(self, k: int) -> float:
         estimates = (pass_at_k(self._num_samples, c, k) for c in self._num_correct.values())
         return _mean(sum(estimates), self._num_questions)
 
 
+def by_label(labels: Mapping[str, Mapping[str, str]], correct: Mapping[str, bool]) -> dict[str, dict[str, Proportion]]:
+    """Label -> value -> accuracy, from the labels and the correctness of each question by its id."""
+    counts: defaultdict[str, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for question_id, is_correct in correct.items():
+        for label, value in labels[question_id].items():
+            counts[label][value].append(is_correct)
+    return {
+        label: {value: Proportion(sum(right), len(right)) for value, right in sorted(values.items())}
+        for label, values in sorted(counts.items())
+    }
+
+
 class CorrectorMeter:
-    """Counts corrections: `repair` of wrong attempts, `check` of right ones. `guess_chances` are by question id."""
+    """Counts corrections of answers: `repair` of wrong ones, `check` of any. `guess_chances` are by question id."""
 
     def __init__(self, guess_chances: Mapping[str, float]) -> None:
         self._guess_chances = guess_chances
         self._counts: Counter[str] = Counter()
         self._guessed = 0.0
 
-    def update(self, correction: Trajectory) -> None:
+    def update(self, correction: Trajectory, *, was_correct: bool) -> None:
         if correction.task == "check":
             self._counts["checked"] += 1
-            self._counts["broken"] += not correction.correct
+            self._counts["right after check"] += correction.correct
+            self._counts["checked right"] += was_correct
+            self._counts["broken"] += was_correct and not correction.correct
         else:
             self._counts["repairs"] += 1
             self._counts["repaired"] += correction.correct
@@ -162,12 +197,14 @@ class CorrectorMeter:
         return CorrectorFigures(
             wrong_to_right=Proportion(self._counts["repaired"], self._counts["repairs"]),
             wrong_to_right_by_guessing=_mean(self._guessed, self._counts["repairs"]),
-            right_to_wrong=Proportion(self._counts["broken"], self._counts["checked"]),
+            right_to_wrong=Proportion(self._counts["broken"], self._counts["checked right"]),
+            self_corrected=Proportion(self._counts["right after check"], self._counts["checked"]),
         )
 
 
 class Evaluator:
-    """All meters of one policy: each trajectory goes to the one that its task and number call for."""
+    """All meters of one policy: each trajectory goes to the one that its task and number call for, an answer before
+    its corrections."""
 
     def __init__(self, guess_chances: Mapping[str, float], *, num_samples: int = 0) -> None:
         """`guess_chances` has, for every question asked, the chance that a guess repairs a wrong answer."""
@@ -180,7 +217,7 @@ class Evaluator:
     def update(self, trajectory: Trajectory) -> None:
         if trajectory.task != "solve":
             self._num_corrections += 1
-            self._corrector.update(trajectory)
+            self._corrector.update(trajectory, was_correct=self._answers.is_correct(trajectory.question_id))
         elif trajectory.attempt == GREEDY_ATTEMPT:
             self._answers.update(trajectory)
         elif self._samples:

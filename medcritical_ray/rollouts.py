@@ -78,9 +78,14 @@ def attempt_turns(questions: Iterable[Question], *, iteration: int, num_attempts
 
 
 def correction_turns(
-    questions: Iterable[Question], attempts: Sequence[Trajectory], *, num_corrections: int, checked_share: float
+    questions: Iterable[Question],
+    attempts: Sequence[Trajectory],
+    *,
+    num_corrections: int,
+    checked_share: float,
+    wrong_are_checked: bool = False,
 ) -> list[Turn]:
-    """Repairs of every wrong attempt that has an answer, and checks of a share of the right ones.
+    """Repairs of every wrong attempt that has an answer, and checks of a share of the right ones, or of all.
 
     A check's verdict is unknown to the corrector. Which right attempts are checked is drawn by their keys.
     """
@@ -90,17 +95,19 @@ def correction_turns(
         if not attempt.answer:
             continue
         drawn = uniform("checked", attempt.iteration, attempt.question_id, attempt.attempt) < checked_share
-        if attempt.correct and not drawn:
-            continue
+        tasks: list[Task] = [] if attempt.correct else ["repair"]
+        if drawn if attempt.correct else wrong_are_checked:
+            tasks.append("check")
         turns += [
             Turn(
                 question=by_id[attempt.question_id],
                 iteration=attempt.iteration,
-                task="check" if attempt.correct else "repair",
+                task=task,
                 attempt_number=attempt.attempt,
                 sample=sample,
                 attempt=attempt.trace,
             )
+            for task in tasks
             for sample in range(num_corrections)
         ]
     return turns

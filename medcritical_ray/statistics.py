@@ -1,11 +1,12 @@
 """Proportions with their intervals, exact paired tests, and what K samples say about a policy."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, Self
 
-from scipy.stats import binomtest, entropy
+from scipy.stats import binomtest, entropy, t
 
 from medcritical_ray.errors import UserError
 
@@ -40,6 +41,26 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def answer_entropy_bits(counts: Mapping[str, int]) -> float:
     """The Shannon entropy, in bits, of answers that occurred `counts` times; 0 if all agree or there are none."""
     return float(entropy(list(counts.values()), base=2)) if sum(counts.values()) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of n values with its 95 % interval by Student's t; of fewer than two values, all there is."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        n = len(values)
+        mean = fmean(values) if values else 0.0
+        margin = float(t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n) if n > 1 else 0.0
+        return cls(value=mean, low=mean - margin, high=mean + margin, n=n)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,17 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 OPTIONS = (Option("A", "rest"), Option("B", "water"))
 KEYS = ["A", "A", "A", "B", "B", "AB"]
-QUESTIONS = [Question(id=f"q{n}", source="test", stem="What?", options=OPTIONS, key=key) for n, key in enumerate(KEYS)]
+QUESTIONS = [
+    Question(
+        id=f"q{n}",
+        source="test",
+        stem="What?",
+        options=OPTIONS,
+        key=key,
+        labels={"field": "surgery" if n else "ethics"},
+    )
+    for n, key in enumerate(KEYS)
+]
 TO_A = "Check: the answer is wrong: no.\nAnswer: rest (A)"
 TO_B = "Check: the answer is wrong: no.\nAnswer: water (B)"
 
@@ -71,7 +81,7 @@ def test_one_model_is_measured_against_another(ray_cluster: None, tmp_path: Path
     with (tmp_path / "q.jsonl").open("a") as file:
         file.write('{"stem": "What?", "options": [], "key": "A"}\n')
     arguments = ["--policy", policy, "--against", against, "--questions", tmp_path / "q.jsonl"]
-    arguments += ["--out", tmp_path / "new" / "result.json", "--set", "evaluate.num_passes=2"]
+    arguments += ["--out", tmp_path / "new" / "result.json", "--set", "evaluate.num_passes=2", "--by", "field"]
     assert main(["evaluate", *map(str, arguments)]) == 0
     result = json.loads((tmp_path / "new" / "result.json").read_text())
     assert (result["questions"]["rows"], result["questions"]["reasons"]) == (7, {"too few options": 1})
@@ -80,25 +90,32 @@ def test_one_model_is_measured_against_another(ray_cluster: None, tmp_path: Path
         "parse_rate": (6, 6),
         "finish_rate": (6, 6),
         "agreement_rate": (6, 6),
+        "self_consistency": (3, 6),
         "wrong_to_right": (2, 3),
         "right_to_wrong": (0, 3),
+        "self_corrected": (3, 6),
         "exact_set": (0, 1),
     }
-    assert counts(result["against"]) == {
+    assert counts(result["against"][0]) == {
         "accuracy": (2, 6),
         "parse_rate": (6, 6),
         "finish_rate": (6, 6),
         "agreement_rate": (0, 6),
+        "self_consistency": (2, 6),
         "wrong_to_right": (0, 4),
         "right_to_wrong": (2, 2),
+        "self_corrected": (3, 6),
         "exact_set": (0, 1),
     }
     # An answer is a token and its end; blind guesses among one other option always name it.
     assert (result["policy"]["mean_tokens"], result["policy"]["wrong_to_right_by_guessing"]) == (2.0, 1.0)
     assert (result["policy"]["pass_at"], result["policy"]["answer_entropy_bits"]) == ({"1": 0.5, "2": 0.5}, 0.0)
-    paired = result["comparison"]
+    paired = result["against"][0]["comparison"]
     assert (paired["both"], paired["only_policy"], paired["only_against"], paired["p_value"]) == (0, 3, 2, 1.0)
-    assert "50.0 % [18.8, 81.2] (n=6)" in capsys.readouterr().out
+    assert counts(result["policy"]["by_label"]["field"]) == {"ethics": (1, 1), "surgery": (2, 5)}
+    printed = capsys.readouterr().out
+    assert "50.0 % [18.8, 81.2] (n=6)" in printed
+    assert "field: surgery" in printed
     assert ray.is_initialized()
 
 

@@ -1,8 +1,9 @@
 import json
+import math
 
 import pytest
 
-from medcritical_ray.evaluation import AnswerMeter, CorrectorMeter, Evaluator, SampleMeter
+from medcritical_ray.evaluation import AnswerMeter, CorrectorMeter, Evaluator, SampleMeter, by_label
 from medcritical_ray.records import Task, Trajectory
 
 GUESSES = {"q1": 0.25, "q2": 0.25, "q3": 0.25, "q4": 0.25}
@@ -80,8 +81,8 @@ def test_more_samples_than_announced_are_refused():
 
 def test_the_corrector_is_set_against_guessing():
     meter = CorrectorMeter({"q1": 1 / 4, "q2": 1 / 2})
-    meter.update(trajectory("q1", "A", task="repair"))
-    meter.update(trajectory("q2", "B", task="repair"))
+    meter.update(trajectory("q1", "A", task="repair"), was_correct=False)
+    meter.update(trajectory("q2", "B", task="repair"), was_correct=False)
     figures = meter.result()
     assert (figures.wrong_to_right.k, figures.wrong_to_right.n) == (1, 2)
     assert figures.wrong_to_right_by_guessing == pytest.approx((1 / 4 + 1 / 2) / 2)
@@ -90,7 +91,7 @@ def test_the_corrector_is_set_against_guessing():
 def test_an_unreadable_check_of_a_right_attempt_breaks_it():
     meter = CorrectorMeter(GUESSES)
     for sample, answer in enumerate(["A", "", "C", "A"]):
-        meter.update(trajectory("q1", answer, task="check", sample=sample))
+        meter.update(trajectory("q1", answer, task="check", sample=sample), was_correct=True)
     figures = meter.result()
     assert (figures.right_to_wrong.k, figures.right_to_wrong.n) == (2, 4)
     assert figures.wrong_to_right.n == 0
@@ -98,9 +99,9 @@ def test_an_unreadable_check_of_a_right_attempt_breaks_it():
 
 def test_the_first_attempt_answers_and_the_others_are_samples():
     evaluator = Evaluator({"q1": 0.25}, num_samples=2)
-    evaluator.update(trajectory("q1", "A", task="check"))
     for number, answer in enumerate(["A", "B", "B"]):
         evaluator.update(trajectory("q1", answer, attempt=number))
+    evaluator.update(trajectory("q1", "A", task="check"))
     evaluation = evaluator.result()
     assert evaluation.answers.accuracy.k == 1
     assert evaluation.samples is not None
@@ -128,11 +129,14 @@ def test_an_evaluation_becomes_json():
         "agreement_rate",
         "mean_tokens",
         "num_samples",
+        "mean_accuracy",
+        "self_consistency",
         "pass_at",
         "answer_entropy_bits",
         "wrong_to_right",
         "wrong_to_right_by_guessing",
         "right_to_wrong",
+        "self_corrected",
     ]
     assert figures["accuracy"]["value"] == 1.0
     assert figures["pass_at"] == {"1": 1.0}
@@ -142,3 +146,39 @@ def test_what_was_not_measured_is_left_out():
     evaluation = Evaluator(GUESSES).result()
     assert (evaluation.samples, evaluation.corrector) == (None, None)
     assert "wrong_to_right" not in evaluation.to_dict()
+
+
+def test_one_round_of_self_correction_is_judged_by_checks_of_all_answers():
+    evaluator = Evaluator(GUESSES)
+    for question_id, answer in (("q1", "A"), ("q2", "A"), ("q3", "B"), ("q4", "B")):
+        evaluator.update(trajectory(question_id, answer))
+    for question_id, answer in (("q1", "A"), ("q2", "C"), ("q3", "A"), ("q4", "")):
+        evaluator.update(trajectory(question_id, answer, task="check"))
+    corrector = evaluator.result().corrector
+    assert corrector is not None
+    assert (corrector.self_corrected.k, corrector.self_corrected.n) == (2, 4)
+    assert (corrector.right_to_wrong.k, corrector.right_to_wrong.n) == (1, 2)
+    assert corrector.wrong_to_right.n == 0
+
+
+def test_samples_vote_and_unread_ones_do_not():
+    meter = SampleMeter(num_questions=3, num_samples=4)
+    for question_id, answers in (("q1", ["A", "", "", ""]), ("q2", ["B", "A", "A", "B"])):
+        for number, answer in enumerate(answers):
+            meter.update(trajectory(question_id, answer, attempt=number))
+    figures = meter.result()
+    # q1 is right by its only vote; in q2 the wrong answer came first; q3 was never answered.
+    assert (figures.self_consistency.k, figures.self_consistency.n) == (1, 3)
+    assert figures.mean_accuracy.value == pytest.approx((1 / 4 + 2 / 4 + 0) / 3)
+    # Of (0.25, 0.5, 0) the standard deviation is 0.25, and t with two degrees of freedom 4.302653.
+    assert figures.mean_accuracy.high - figures.mean_accuracy.value == pytest.approx(4.302653 * 0.25 / math.sqrt(3))
+
+
+def test_accuracy_is_broken_down_by_label():
+    labels = {"q1": {"field": "surgery", "year": "1"}, "q2": {"field": "surgery"}, "q3": {"field": "ethics"}, "q4": {}}
+    correct = {"q1": True, "q2": False, "q3": True, "q4": True}
+    found = by_label(labels, correct)
+    assert {label: {value: (p.k, p.n) for value, p in values.items()} for label, values in found.items()} == {
+        "field": {"ethics": (1, 1), "surgery": (1, 2)},
+        "year": {"1": (1, 1)},
+    }
