@@ -1,8 +1,8 @@
 """What a run needs before its first phase: its questions, split and on disk, and its teacher."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +15,16 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.files import sha256_of
 from medcritical_ray.model_files import hash_of_weights
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.questions import Quarantine, Splits, read_questions, shared_stems, split_questions, write_questions
+from medcritical_ray.questions import (
+    Quarantine,
+    Splits,
+    draw,
+    read_questions,
+    shared_stems,
+    split_questions,
+    without_stems_of,
+    write_questions,
+)
 from medcritical_ray.records import Question
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.teachers import Teacher, TemplateTeacher, explained_template
@@ -29,10 +38,12 @@ EXAM_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuestions:
-    """The questions of a run by split, and the rows that were set aside."""
+    """The questions of a run by split, the rows that were set aside, and how many normalised stems the files that they
+    come from have in common, by pair of files."""
 
     splits: Splits
     quarantine: Quarantine
+    shared_by_files: dict[str, int] = field(default_factory=dict)
 
 
 def fingerprints(config: Config) -> dict[str, str]:
@@ -41,17 +52,27 @@ def fingerprints(config: Config) -> dict[str, str]:
     return {"questions": _hash_of_questions(config)} | student
 
 
+def question_files(config: Config) -> dict[str, Path]:
+    """The files that a run's questions come from, by the split that they are for; train is for all without a file."""
+    paths = {"train": config.questions.path, "dev": config.questions.dev_path, "test": config.questions.test_path}
+    return {name: Path(path) for name, path in paths.items() if path}
+
+
 def _hash_of_questions(config: Config) -> str:
     if config.questions.kind == "clinic":
         knowledge = files("medcritical_ray.clinic").joinpath("knowledge.toml").read_bytes()
         return hashlib.sha256(knowledge).hexdigest()
-    path = Path(config.questions.path or "")
-    if not path.is_file():
-        raise UserError(f"questions.path = {path}: no such file")
+    return " ".join(_hash_of_file(name, path) for name, path in question_files(config).items())
+
+
+def _hash_of_file(name: str, path: Path) -> str:
+    key = "questions.path" if name == "train" else f"questions.{name}_path"
     try:
         return sha256_of(path)
+    except FileNotFoundError:
+        raise UserError(f"{key} = {path}: no such file") from None
     except OSError as error:
-        raise UserError(f"questions.path = {path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{key} = {path}: cannot be read: {error.strerror}") from None
 
 
 def prepare_questions(config: Config) -> PreparedQuestions:
@@ -59,16 +80,34 @@ def prepare_questions(config: Config) -> PreparedQuestions:
     quarantine = Quarantine()
     if config.questions.kind == "clinic":
         return PreparedQuestions(_clinic_splits(config), quarantine)
-    path = config.questions.path or ""
-    questions = quarantine.admit(path, read_questions(path, config.questions.format, config.questions.map))
-    splits = split_questions(
-        questions,
-        num_train=config.questions.num_train,
-        num_dev=config.questions.num_dev,
-        num_test=config.questions.num_test,
-        seed=config.run.seed,
+    files = {
+        name: list(quarantine.admit(path, read_questions(path, config.questions.format, config.questions.map)))
+        for name, path in question_files(config).items()
+    }
+    return PreparedQuestions(_file_splits(config, files), quarantine, _shared(files))
+
+
+def _file_splits(config: Config, files: dict[str, list[Question]]) -> Splits:
+    """Dev and test are drawn from files of their own where there are any, else from the file of training questions."""
+    wanted, seed = config.questions, config.run.seed
+    others = [questions for name, questions in files.items() if name != "train"]
+    pool = files["train"] if wanted.keep_shared_stems else without_stems_of(files["train"], others)
+    drawn = split_questions(
+        pool,
+        num_train=wanted.num_train,
+        num_dev=0 if wanted.dev_path else wanted.num_dev,
+        num_test=0 if wanted.test_path else wanted.num_test,
+        seed=seed,
     )
-    return PreparedQuestions(splits, quarantine)
+    return Splits(
+        train=drawn.train,
+        dev=draw(files["dev"], wanted.num_dev, seed, "dev") if wanted.dev_path else drawn.dev,
+        test=draw(files["test"], wanted.num_test, seed, "test") if wanted.test_path else drawn.test,
+    )
+
+
+def _shared(splits: Mapping[str, Iterable[Question]]) -> dict[str, int]:
+    return {f"{a} and {b}": num for (a, b), num in shared_stems(splits).items()}
 
 
 def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
@@ -79,10 +118,16 @@ def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
     for name, questions in splits.items():
         write_questions(split_path(run, name), questions)
     prepared.quarantine.write(run.quarantine / "questions.parquet")
-    shared = {f"{a} and {b}": num for (a, b), num in shared_stems(splits).items()}
     sizes = {name: len(questions) for name, questions in splits.items()}
     run.mark_done(
-        STAGE_ONE, QUESTIONS_PHASE, {"read": prepared.quarantine.counts(), "splits": sizes, "shared_stems": shared}
+        STAGE_ONE,
+        QUESTIONS_PHASE,
+        {
+            "read": prepared.quarantine.counts(),
+            "splits": sizes,
+            "shared_stems": _shared(splits),
+            "shared_stems_of_files": prepared.shared_by_files,
+        },
     )
 
 

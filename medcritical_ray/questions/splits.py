@@ -3,7 +3,7 @@
 import random
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -31,6 +31,19 @@ def shared_stems(splits: Mapping[str, Iterable[Question]]) -> dict[tuple[str, st
     """How many different normalised stems each two splits have in common, for every two in the order given."""
     stems = {name: {normalised_stem(question.stem) for question in split} for name, split in splits.items()}
     return {(a, b): len(stems[a] & stems[b]) for a, b in combinations(stems, 2)}
+
+
+def without_stems_of(questions: Iterable[Question], others: Iterable[Iterable[Question]]) -> Iterator[Question]:
+    """The questions whose normalised stem stands in none of the other files."""
+    taken = {normalised_stem(question.stem) for other in others for question in other}
+    return (question for question in questions if normalised_stem(question.stem) not in taken)
+
+
+def draw(questions: Sequence[Question], count: int, seed: int, name: str) -> list[Question]:
+    """`count` questions of a file that is a split by itself. Raises UserError if there are not as many."""
+    if len(questions) < count:
+        raise UserError(f"questions.num_{name} = {count}: questions.{name}_path has only {len(questions)} questions")
+    return random.Random(f"draw {name} {seed}").sample(questions, count)
 
 
 def split_questions(questions: Iterable[Question], *, num_train: int, num_dev: int, num_test: int, seed: int) -> Splits:

@@ -1,0 +1,74 @@
+"""Questions of a run from files: drawn, kept apart, and accounted for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medcritical_ray.config import Config
+from medcritical_ray.errors import UserError
+from medcritical_ray.prepare import fingerprints, prepare_questions, write_prepared
+from medcritical_ray.questions import write_questions
+from medcritical_ray.records import Question, lettered
+from medcritical_ray.run_directory import RunDirectory
+
+
+def write(path: Path, *stems: str) -> Path:
+    options = lettered(["yes", "no"])
+    write_questions(
+        path,
+        [Question(id=f"{path.stem}-{n}", source="s", stem=s, options=options, key="A") for n, s in enumerate(stems)],
+    )
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Two of the eight training stems stand in test, one in dev, all in other spelling."""
+    return {
+        "path": str(write(tmp_path / "train.jsonl", *(f"Case {n}?" for n in range(8)))),
+        "dev_path": str(write(tmp_path / "dev.jsonl", "case 0", "Dev 1?", "Dev 2?")),
+        "test_path": str(write(tmp_path / "test.jsonl", "CASE 1 ?", "case 2!", "Test 1?", "Test 2?")),
+    }
+
+
+def config_of(files: dict[str, str], **changes: Any) -> Config:
+    questions = {"kind": "file", "num_train": 5, "num_dev": 3, "num_test": 4, **files, **changes}
+    parts = {"questions": questions, "student": {"fresh": {}}}
+    return Config.model_validate({**parts, "teacher": {"kind": "explanations", "num_questions": 1}})
+
+
+def test_questions_that_stand_in_dev_or_test_are_not_trained_on(files: dict[str, str], tmp_path: Path):
+    prepared = prepare_questions(config_of(files))
+    assert sorted(question.stem for question in prepared.splits.train) == [f"Case {n}?" for n in range(3, 8)]
+    assert (len(prepared.splits.dev), len(prepared.splits.test)) == (3, 4)
+    assert prepared.shared_by_files == {"train and dev": 1, "train and test": 2, "dev and test": 0}
+    config = config_of(files)
+    with RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="") as run:
+        write_prepared(prepared, run)
+        report = run.result(0, "questions")
+    assert report["shared_stems"] == {"train and dev": 0, "train and test": 0, "dev and test": 0}
+    assert report["shared_stems_of_files"] == prepared.shared_by_files
+    assert len(fingerprints(config)["questions"].split()) == 3
+
+
+def test_they_are_if_the_config_says_so(files: dict[str, str]):
+    prepared = prepare_questions(config_of(files, keep_shared_stems=True, num_train=8))
+    assert len(prepared.splits.train) == 8
+
+
+def test_too_few_questions_without_shared_ones_are_the_users_to_mend(files: dict[str, str]):
+    with pytest.raises(UserError, match=r"questions\.num_train = 6"):
+        prepare_questions(config_of(files, num_train=6))
+    with pytest.raises(UserError, match=r"questions\.num_test = 5: questions\.test_path has only 4 questions"):
+        prepare_questions(config_of(files, num_test=5))
+
+
+def test_where_only_test_has_a_file_dev_comes_from_the_training_file(files: dict[str, str]):
+    prepared = prepare_questions(config_of({name: files[name] for name in ("path", "test_path")}, num_dev=1))
+    assert len({question.stem for question in [*prepared.splits.train, *prepared.splits.dev]}) == 6
+
+
+def test_a_file_that_is_missing_is_named_with_its_key(files: dict[str, str]):
+    with pytest.raises(UserError, match=r"questions\.test_path = gone\.jsonl: no such file"):
+        fingerprints(config_of(files, test_path="gone.jsonl"))
