@@ -106,11 +106,13 @@ def _shown(value: object) -> str:
 
 
 def _nearest(key: str) -> str:
-    """What to write instead of an unknown key: the nearest of its own table, else of all; else all of its table."""
+    """What to write instead of an unknown key: the nearest of its own table, else of its part, else of all; else all of
+    its table."""
     known = _known_keys(Config)
     table, _, name = key.rpartition(".")
     siblings = [other for other in known if other.rpartition(".")[0] == table]
-    leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
+    of_its_part = [other for other in known if other.partition(".")[0] == key.partition(".")[0]]
+    leaves = {other.rpartition(".")[2]: other for other in reversed([*of_its_part, *known])}
     by_name = get_close_matches(name, [other.rpartition(".")[2] for other in siblings], n=1)
     elsewhere = get_close_matches(name, leaves, n=1, cutoff=0.75)
     if by_name:

@@ -6,30 +6,21 @@ from importlib.resources import as_file, files
 from itertools import islice
 from pathlib import Path
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
-from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from medcritical_ray.clinic.corpus import documents
 from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, make_questions
 from medcritical_ray.clinic.reasoning import NO_REASON
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
+from medcritical_ray.config import FreshStudentConfig
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import LETTERS
+from medcritical_ray.training.small_models import small_model
 
 MAX_LENGTH_TOKENS = 512
-ROPE_THETA = 1_000_000.0
-"""Base of the rotary frequencies: of a head's 16, the few fast ones tell positions, and the many slow ones leave room
-to match tokens wherever they stand. With 10,000, a student made much as below looked up 27 % of options after 500
-steps; with this, 97 % (docs/results.md)."""
-
-_SLOW = 0.006
-"""Radians per token below which a rotary frequency counts as slow: within a prompt, it turns by less than a right angle
-or so."""
 
 
 def base_student_dir() -> Path:
@@ -77,82 +68,9 @@ def sample_texts(world: World, seed: int) -> list[str]:
 
 
 def new_student(vocab_size: int) -> Qwen2ForCausalLM:
-    """A student with random weights but for an induction head: see `_look_back` and `_copy_what_followed`.
-
-    Qwen2 in small: a million parameters, tied embeddings, heads of the 32 dimensions that vLLM's CPU attention takes.
-    """
-    config = Qwen2Config(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        intermediate_size=384,
-        max_position_embeddings=MAX_LENGTH_TOKENS,
-        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        initializer_range=0.08,  # about 1 / sqrt(128); the usual 0.02 suits models ten times as wide
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    model = Qwen2ForCausalLM(config)
-    _quieten(model)
-    head_dim = config.hidden_size // config.num_attention_heads
-    basis = torch.linalg.qr(torch.randn(config.hidden_size, config.hidden_size))[0]
-    token, token_before, copied = basis.split(head_dim)[:3]
-    _look_back(model.model.layers[0].self_attn, token, token_before)
-    _copy_what_followed(model.model.layers[1].self_attn, token, token_before, copied)
-    return model
-
-
-@torch.no_grad()
-def _look_back(attention: Qwen2Attention, token: Tensor, token_before: Tensor) -> None:
-    """Has the first head of the first layer bring to each position what token stands before it.
-
-    The first half of an induction head, the pair of heads that copies what followed a word before (arXiv 2209.11895): a
-    student that had to find both halves at once looked up 29 % after 72,000 documents, where chance is 20 %
-    (docs/results.md). The head attends by its biases alone, whatever the tokens are: under rotary positions, a query
-    bias at angle 0 and a key bias at angle f, for every frequency f, match best at a distance of one token. `token` and
-    `token_before` (each of shape head_dim, hidden_size) name the directions that it reads from and writes to.
-    """
-    head_dim = len(token)
-    frequencies = _frequencies(head_dim)
-    attention.q_proj.weight[:head_dim] = 0
-    attention.k_proj.weight[:head_dim] = 0
-    attention.q_proj.bias[:head_dim] = 8.0 * torch.cat([torch.ones(head_dim // 2), torch.zeros(head_dim // 2)])
-    attention.k_proj.bias[:head_dim] = 8.0 * torch.cat([frequencies.cos(), frequencies.sin()])
-    attention.v_proj.weight[:head_dim] = token
-    attention.o_proj.weight[:, :head_dim] = 0.16 * token_before.T  # about as large as the embeddings are there
-
-
-@torch.no_grad()
-def _copy_what_followed(attention: Qwen2Attention, token: Tensor, token_before: Tensor, copied: Tensor) -> None:
-    """Has the first head of the second layer attend where the token before is the present one, and copy what is there.
-
-    The second half of the induction head. It matches tokens in the dimensions of slow rotary frequencies alone, which a
-    distance turns little. Training sharpens it within a thousand steps.
-    """
-    head_dim = len(token)
-    is_slow = (_frequencies(head_dim) < _SLOW).repeat(2)[:, None]
-    attention.q_proj.weight[:head_dim] = 3.5 * token * is_slow
-    attention.k_proj.weight[:head_dim] = token_before * is_slow
-    attention.v_proj.weight[:head_dim] = copied
-    attention.o_proj.weight[:, :head_dim] = 0.5 * copied.T
-
-
-def _frequencies(head_dim: int) -> Tensor:
-    """Of the rotary positions, in radians per token: shape (head_dim / 2), fastest first."""
-    return ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)
-
-
-@torch.no_grad()
-def _quieten(model: Qwen2ForCausalLM, factor: float = 0.3) -> None:
-    """Scales down what layers add to the residual stream at first, about 1 / sqrt(8) for eight additions (as in GPT-2),
-    so that the embeddings, which copying needs, are not drowned."""
-    for layer in model.model.layers:
-        layer.self_attn.o_proj.weight *= factor
-        layer.mlp.down_proj.weight *= factor
+    """A student with random weights: Qwen2 in small, a million parameters."""
+    size = FreshStudentConfig(hidden_size=128, num_layers=4, num_heads=4, intermediate_size=384)
+    return small_model(size, vocab_size=vocab_size, max_length_tokens=MAX_LENGTH_TOKENS, pad_token_id=0, eos_token_id=1)
 
 
 def _numbers(world: World) -> Iterator[str]:

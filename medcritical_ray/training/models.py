@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from medcritical_ray.config import FreshStudentConfig, LoraConfig
@@ -16,6 +16,7 @@ from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
 from medcritical_ray.policies import MANIFEST, Policy, read_manifest
 from medcritical_ray.training.batches import Batch
 from medcritical_ray.training.losses import token_logps
+from medcritical_ray.training.small_models import small_model
 
 
 def base_dir(directory: Path) -> Path:
@@ -64,20 +65,12 @@ def fresh_student(
 ) -> PreTrainedModel:
     """A small Qwen2 with random weights and tied embeddings, for the tokens of `tokenizer`."""
     torch.manual_seed(seed)
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_heads,
-            intermediate_size=config.intermediate_size,
-            max_position_embeddings=max_length_tokens,
-            tie_word_embeddings=True,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-        )
+    return small_model(
+        config,
+        vocab_size=len(tokenizer),
+        max_length_tokens=max_length_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
 
 
