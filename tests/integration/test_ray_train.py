@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from rows import pairs
 
 from medcritical_ray.config import DpoConfig, LoraConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import RunFailed, WaitTimeout
@@ -23,25 +24,6 @@ TRAINERS = TrainersConfig(
 def demonstrations(num_rows: int) -> list[Demonstration]:
     return [
         Demonstration(question_id=f"q{n}", task="solve", prompt=f" w{n} w{n + 1}", response=f" w{n + 1}" + " w9" * n)
-        for n in range(num_rows)
-    ]
-
-
-def pairs(num_rows: int) -> list[PreferencePair]:
-    return [
-        PreferencePair(
-            iteration=1,
-            question_id=f"q{n}",
-            source="own",
-            prompt=f" w{n} w{n + 1}",
-            prefix="",
-            chosen=f" w{n} w51",
-            rejected=f" w{n} w52" + " w53" * (n % 3),
-            rest="",
-            chosen_version=0,
-            rejected_version=0,
-            reason="",
-        )
         for n in range(num_rows)
     ]
 

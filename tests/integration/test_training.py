@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rows import pairs
 from safetensors.torch import load_file
 
 from medcritical_ray.config import DpoConfig, FreshStudentConfig, LoraConfig, SftConfig
@@ -29,22 +30,7 @@ FULL_DPO = DpoConfig(
     early_stop=False,
 )
 LORA_DPO = FULL_DPO.model_copy(update={"method": "lora", "lora": LORA, "learning_rate": 1e-2})
-PAIRS = [
-    PreferencePair(
-        iteration=1,
-        question_id=f"q{n}",
-        source="own",
-        prompt=f" w{n} w{n + 1}",
-        prefix="",
-        chosen=f" w{n} w51",
-        rejected=f" w{n} w52" + " w53" * (n % 3),
-        rest="",
-        chosen_version=0,
-        rejected_version=0,
-        reason="",
-    )
-    for n in range(45)
-]
+PAIRS = pairs(45)
 DEMONSTRATIONS = [
     Demonstration(question_id=f"q{n}", task="solve", prompt=f" w{n} w{n + 1}", response=f" w{n} w51") for n in range(30)
 ]
