@@ -89,7 +89,7 @@ def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Pr
         config=config,
         run=run,
         team=team,
-        teacher=make_teacher(config, train.window(0, config.teacher.num_questions)),
+        teacher=make_teacher(config, train.window(0, config.teacher.num_questions_seen)),
         progress=progress,
         student=student_path(config, run),
         train=train,

@@ -70,7 +70,7 @@ def fresh_student_path(run: RunDirectory) -> Path:
 
 
 def _fresh(config: Config, prepared: PreparedQuestions, directory: Path) -> Path:
-    taught = prepared.splits.train[: config.teacher.num_questions]
+    taught = prepared.splits.train[: config.teacher.num_questions_seen]
     make_fresh_student(config, prepared.splits.train, make_teacher(config, taught), directory)
     return directory
 

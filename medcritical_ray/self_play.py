@@ -145,5 +145,5 @@ def choose(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
 def round_questions(game: Game, iteration: int) -> QuestionSet:
     """The training questions of one round: a window that moves on over those that stage 1 left, and starts over."""
     num_questions = game.config.generate.num_questions or game.train.num_questions
-    first = game.config.teacher.num_questions + (iteration - 1) * num_questions
+    first = game.config.teacher.num_questions_seen + (iteration - 1) * num_questions
     return game.train.window(first, num_questions)

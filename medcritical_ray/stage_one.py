@@ -72,9 +72,9 @@ def teach(game: Game) -> dict[str, Any]:
 
 
 def make_mistakes(game: Game) -> dict[str, Any]:
-    """The draft's own attempts at the questions that the teacher works on."""
+    """The draft's own attempts at the questions whose attempts the teacher corrects."""
     directory = game.run.iteration(STAGE_ONE)
-    questions = taught_questions(game)
+    questions = corrected_questions(game)
     publish(game, directory / "drafted", directory / "draft")
     game.team.serve("generator", DRAFT_VERSION, PolicyStore(directory / "draft").get(0).path)
     return play(
@@ -99,7 +99,7 @@ def correct_mistakes(game: Game) -> dict[str, Any]:
         yield from iter_parts(directory / "teaching", Demonstration)
         yield from own_corrections(
             game.teacher,
-            taught_questions(game),
+            corrected_questions(game),
             iter_parts(directory / "attempts", Trajectory),
             keeps_per_mistake=game.config.sft.keeps_per_mistake,
             max_per_question=game.config.sft.max_own_corrections,
@@ -120,6 +120,10 @@ def publish(game: Game, trained: Path, store: Path) -> dict[str, Any]:
 
 def taught_questions(game: Game) -> QuestionSet:
     return game.train.window(0, game.config.teacher.num_questions)
+
+
+def corrected_questions(game: Game) -> QuestionSet:
+    return game.train.window(0, game.config.teacher.num_corrected or game.config.teacher.num_questions)
 
 
 def write_demonstrations(directory: Path, demonstrations: Iterator[Demonstration]) -> dict[str, Any]:

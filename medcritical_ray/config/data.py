@@ -104,12 +104,24 @@ class EndpointConfig(Part):
 
 
 class TeacherConfig(Part):
+    """Stage 1's teacher. Templates and corrections have budgets of their own: the corrector lives on the latter."""
+
     kind: Literal["clinic", "explanations", "distilled"] = Field(
         default="clinic",
         description="The clinic's rules, the explanations that come with the questions, or what `distill` wrote.",
     )
     path: str | None = Field(default=None, description="The directory that `distill` wrote; for kind = 'distilled'.")
     endpoint: EndpointConfig | None = Field(default=None, description="The large model that `distill` asks.")
-    num_questions: int = Field(default=1000, ge=1, description="Training questions of stage 1: the teacher's.")
+    num_questions: int = Field(default=1000, ge=1, description="Training questions that it writes templates of.")
+    num_corrected: int | None = Field(
+        default=None,
+        ge=1,
+        description="Training questions whose attempts, the student's own, the teacher corrects; None: those above.",
+    )
     max_steps: int = Field(default=3, ge=1, description="Steps of a template made from an explanation, at most.")
     max_step_chars: int = Field(default=60, ge=1, description="Characters of such a step, at most.")
+
+    @property
+    def num_questions_seen(self) -> int:
+        """Training questions that stage 1 uses up: the first ones, for templates and corrections alike."""
+        return max(self.num_questions, self.num_corrected or 0)

@@ -50,9 +50,10 @@ def _data_problems(config: Config) -> Iterator[str]:
         yield f"teacher.kind = {teacher.kind!r}: must be another where questions.kind = {questions.kind!r}"
     if (teacher.kind == "distilled") != (teacher.path is not None):
         yield f"teacher.path = {teacher.path!r}: must be a directory of `distill` where kind = 'distilled', only"
-    if teacher.num_questions > questions.num_train:
-        allowed = f"must be at most questions.num_train = {questions.num_train}"
-        yield f"teacher.num_questions = {teacher.num_questions}: {allowed}"
+    for name in ("num_questions", "num_corrected"):
+        if (getattr(teacher, name) or 0) > questions.num_train:
+            allowed = f"must be at most questions.num_train = {questions.num_train}"
+            yield f"teacher.{name} = {getattr(teacher, name)}: {allowed}"
     if config.generate.num_questions and config.generate.num_questions > questions.num_train:
         allowed = f"must be at most questions.num_train = {questions.num_train}"
         yield f"generate.num_questions = {config.generate.num_questions}: {allowed}"

@@ -140,6 +140,8 @@ def test_a_teacher_must_know_the_questions(values: dict, expected: str):
 def test_the_teacher_works_on_no_more_than_the_training_part():
     values = {"questions": {"num_train": 100}, "teacher": {"num_questions": 101}}
     assert "teacher.num_questions = 101: must be at most questions.num_train = 100" in problems_of(values)
+    values["teacher"] = {"num_questions": 10, "num_corrected": 101}
+    assert "teacher.num_corrected = 101: must be at most questions.num_train = 100" in problems_of(values)
 
 
 def test_an_iteration_plays_on_no_more_than_the_training_part():

@@ -16,7 +16,7 @@ from fakes import RESUME_COMMAND, SKILLS, TOKENS_OF_VERSION, SmallRun, small_con
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.game import Game
 from medcritical_ray.policies import Policy, PolicyStore
-from medcritical_ray.records import PreferencePair, Trajectory
+from medcritical_ray.records import Demonstration, PreferencePair, Trajectory
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.self_play import TOO_FEW_PAIRS, self_play
 from medcritical_ray.stage_one import stage_one
@@ -322,3 +322,20 @@ def test_without_own_attempts_the_draft_becomes_version_0(tmp_path: Path):
         "evaluate",
     ]
     assert (run.path / "policies/v0000/config.json").read_text() == '{"skill": 0.3}'
+
+
+def test_the_teacher_may_correct_attempts_at_more_questions_than_it_solves(tmp_path: Path):
+    run = SmallRun(tmp_path, small_config(teacher={"num_questions": 2, "num_corrected": 5}))
+    game = run.open()
+    play_all(game)
+    train = [question.id for question in game.train]
+    solved = [
+        d.question_id for d in iter_parts(run.path / "iterations/000/teaching", Demonstration) if d.task == "solve"
+    ]
+    assert solved == train[:2]
+    assert {t.question_id for t in trajectories(run, "000/attempts")} == set(train[:5])
+    corrected = {d.question_id for d in iter_parts(run.path / "iterations/000/lessons", Demonstration)}
+    assert corrected > set(train[:2])
+    assert corrected <= set(train[:5])
+    # Self-play begins with the questions that stage 1 has not used.
+    assert {t.question_id for t in trajectories(run, "001/attempts")} == set(train[5:13])
