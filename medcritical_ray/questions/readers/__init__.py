@@ -19,10 +19,10 @@ Format = Literal["auto", "native", "cmexam", "medqa", "medmcqa", "medxpertqa", "
 ToQuestion = Callable[[Mapping[str, Any], str], Question]
 """Makes a question of a row and the id that it has if the row brings none. Raises ValueError for what it cannot be."""
 
-_REQUIRED: dict[Format, tuple[frozenset[str], ...]] = {
+_REQUIRED: dict[str, tuple[frozenset[str], ...]] = {
     "native": (native.COLUMNS,),
     "cmexam": (cmexam.COLUMNS,),
-    **{name: (columns.required,) for name, columns in EXAMS.items()},  # type: ignore[dict-item]
+    **{name: (columns.required,) for name, columns in EXAMS.items()},
     "pubmedqa": pubmedqa.COLUMNS,
 }
 """The columns of each format, in one or the other of its editions; formats are looked for in this order."""
@@ -66,7 +66,7 @@ def _by_columns(path: Path, columns: Columns, source: str) -> ToQuestion:
     return partial(columns.question_of, source=source, first_number=start)
 
 
-def _detect(path: Path, found: list[str]) -> Format:
+def _detect(path: Path, found: list[str]) -> str:
     if not found:
         return "native"  # an empty file has any format: whoever reads it sees that it is empty
     for name, editions in _REQUIRED.items():
@@ -78,7 +78,7 @@ def _detect(path: Path, found: list[str]) -> Format:
     )
 
 
-def _check_columns(path: Path, found: list[str], name: Format) -> None:
+def _check_columns(path: Path, found: list[str], name: str) -> None:
     missing = [sorted(columns - set(found)) for columns in _REQUIRED[name]]
     if all(missing):
         raise UserError(f"{path} has no column {', '.join(missing[0])} ({name}); its columns are {', '.join(found)}")
