@@ -39,11 +39,15 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.endpoint.budget import ledger
     from medcritical_ray.endpoint.responses import ResponseStore
     from medcritical_ray.errors import UserError
+    from medcritical_ray.files import check_writable
     from medcritical_ray.prepare import prepare_questions
 
     config = load_config(args.config, args.set)
     if config.teacher.endpoint is None:
         raise UserError(f"{args.config} has no [teacher.endpoint]: name base_url and model there")
+    if args.out.is_file():
+        raise UserError(f"--out {args.out}: is a file: must be a directory")
+    check_writable(args.out / RESPONSES, "--out")
     questions = prepare_questions(config).splits.train[: config.teacher.num_questions]
     console = wide_console()
     with ResponseStore(args.out / RESPONSES) as store:

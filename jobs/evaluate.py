@@ -1,7 +1,6 @@
 """Measures a policy on questions: `medcritical evaluate --policy DIR --questions FILE --out FILE`."""
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -9,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import run_job
-from jobs.questions import add_format_arguments
+from jobs.questions import add_format_arguments, mapping_of
 from medcritical_ray.errors import UserError
+from medcritical_ray.files import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,9 +69,7 @@ def check_out(out: Path, questions: Path) -> None:
         raise UserError(f"--out {out}: is a directory: must be a file")
     if out.resolve() == questions.resolve():
         raise UserError(f"--out {out}: is the file of questions")
-    existing = next(path for path in out.absolute().parents if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"--out {out}: cannot be written, because {existing} is no directory that can be written to")
+    check_writable(out, "--out")
 
 
 def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:
@@ -88,7 +86,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     directories |= {f"against-{number}": directory for number, directory in enumerate(args.against, 1)}
     policies = {name: checked_policy(directory) for name, directory in directories.items()}
     models = [policy.model_dir for policy in policies.values()]
-    quarantine = keep_questions(args.questions, args.format, dict(args.map), scratch / "questions.parquet")
+    quarantine = keep_questions(args.questions, args.format, mapping_of(args.map), scratch / "questions.parquet")
     config, origin = evaluation_config(
         args.config,
         args.set,

@@ -35,8 +35,15 @@ def add_format_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help="the column of a field: stem, options, key, explanation, id, labels; repeatable",
+        help="the column of a field (stem, options, key, explanation, id, labels), or several: --map options=A,B,C,D; "
+        "repeatable",
     )
+
+
+def mapping_of(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Field -> its column, or columns that are separated by commas."""
+    fields = dict.fromkeys(field for field, _ in pairs)
+    return {field: ",".join(column for name, column in pairs if name == field) for field in fields}
 
 
 def _field_and_column(text: str) -> tuple[str, str]:
@@ -51,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.questions import Quarantine, read_questions
 
     quarantine = Quarantine()
-    for _ in quarantine.admit(args.file, read_questions(args.file, args.format, dict(args.map))):
+    for _ in quarantine.admit(args.file, read_questions(args.file, args.format, mapping_of(args.map))):
         pass
     if args.json:
         print(json.dumps(quarantine.counts(), ensure_ascii=False))

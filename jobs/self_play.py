@@ -36,13 +36,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def dry_run(config: "Config") -> int:
-    """Prints the resolved config and the plan; the exit code says whether the plan fits."""
+    """Prints the resolved config and the plan; the exit code says whether the plan fits.
+
+    Raises UserError if the student or the questions are not what the config says.
+    """
     from actors.cluster import connected
     from medcritical_ray.config_files import dump_config
-    from medcritical_ray.opening import run_path
+    from medcritical_ray.opening import checked_questions, run_path
     from medcritical_ray.plan import compare, describe
 
     plan = _plan(config)
+    checked_questions(config)
     print(dump_config(config))
     print(describe(plan))
     with connected(config.cluster, run_path(config)) as resources:

@@ -119,7 +119,8 @@ def print_evaluation(console: Console, result: dict[str, Any], labels: Sequence[
 def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
     names = {
         "accuracy": "accuracy",
-        "self_corrected": "after one correction",
+        "before_correction": "those checked, before",
+        "self_corrected": "those checked, after",
         "self_consistency": "majority of samples",
         "exact_set": "exact set (AB, …)",
         "parse_rate": "parsed",

@@ -65,7 +65,9 @@ class CorrectorFigures(_Figures):
     """Checks of right attempts after which the answer is wrong."""
     self_corrected: Proportion
     """Checked answers that are right after the check, whatever they were before: what one round of self-correction
-    gives, since nobody tells who checks what is right. To be compared with the accuracy."""
+    gives, since nobody tells who checks what is right."""
+    before_correction: Proportion
+    """The same answers before the check: what `self_corrected` is to be compared with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +201,7 @@ class CorrectorMeter:
             wrong_to_right_by_guessing=_mean(self._guessed, self._counts["repairs"]),
             right_to_wrong=Proportion(self._counts["broken"], self._counts["checked right"]),
             self_corrected=Proportion(self._counts["right after check"], self._counts["checked"]),
+            before_correction=Proportion(self._counts["checked right"], self._counts["checked"]),
         )
 
 

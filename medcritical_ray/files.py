@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -35,6 +36,15 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Raises UserError, beginning with `what`, unless a file can be written at `path`; leaves nothing behind."""
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise UserError(f"{what} {path}: cannot be written below {existing}: {error.strerror}") from None
 
 
 def write_json(path: Path, value: Any) -> None:

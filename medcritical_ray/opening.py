@@ -2,12 +2,14 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
+from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import ModelSize, check_model
 from medcritical_ray.prepare import (
     QUESTIONS_PHASE,
@@ -20,6 +22,7 @@ from medcritical_ray.prepare import (
 from medcritical_ray.records import Question
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.student import given_student_dir, make_fresh_student
+from medcritical_ray.teachers import verified_template
 
 
 def run_path(config: Config) -> Path:
@@ -46,7 +49,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
         if not run.summary_file.exists():
             admit()
         return run
-    prepared = prepare_questions(config)
+    prepared = checked_questions(config)
     with tempfile.TemporaryDirectory() as scratch:
         student = given_student_dir(config) or _fresh(config, prepared, Path(scratch) / "student")
         longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
@@ -59,6 +62,19 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
             shutil.copytree(student, fresh_student_path(run), dirs_exist_ok=True)
     write_prepared(prepared, run)
     return run
+
+
+def checked_questions(config: Config) -> PreparedQuestions:
+    """The questions, in memory. Raises UserError if there are too few, or if the teacher has nothing to say of them."""
+    prepared = prepare_questions(config)
+    taught = prepared.splits.train[: config.teacher.num_questions]
+    teacher = make_teacher(config, taught)
+    if not any(verified_template(teacher, question, Counter()) for question in taught):
+        raise UserError(
+            f"teacher.kind = {config.teacher.kind!r} has no template that reaches the key for any of the "
+            f"{len(taught)} questions of stage 1: give questions with explanations, or another teacher"
+        )
+    return prepared
 
 
 def student_path(config: Config, run: RunDirectory) -> Path:

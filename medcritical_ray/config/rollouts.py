@@ -10,7 +10,7 @@ from medcritical_ray.records import PairSource
 
 
 class SamplingConfig(Part):
-    temperature: float = Field(default=1.0, ge=0, description="0 is greedy decoding.")
+    temperature: float = Field(default=1.0, ge=0, le=2, description="0 is greedy decoding.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Probability mass that is sampled from.")
     max_tokens: int = Field(default=1024, ge=1, description="New tokens, at most; what is cut off counts as wrong.")
 

@@ -266,3 +266,9 @@ def test_what_was_distilled_is_taught(config: Path, serve: Callable[[Callable[[H
     teacher = make_teacher(load_config(config, overrides), [])
     templates = outcome(config)[0]
     assert [teacher.template(question.unkeyed()) for question in QUESTIONS if question.id in templates] == [RIGHT] * 10
+
+
+def test_a_place_that_cannot_hold_templates_is_refused_at_once(config: Path, capsys: pytest.CaptureFixture[str]):
+    (config.parent / "out").write_text("")
+    assert distil(config, None) == 2
+    assert "is a file: must be a directory" in capsys.readouterr().err

@@ -94,6 +94,7 @@ def test_one_model_is_measured_against_another(ray_cluster: None, tmp_path: Path
         "wrong_to_right": (2, 3),
         "right_to_wrong": (0, 3),
         "self_corrected": (3, 6),
+        "before_correction": (3, 6),
         "exact_set": (0, 1),
     }
     assert counts(result["against"][0]) == {
@@ -105,6 +106,7 @@ def test_one_model_is_measured_against_another(ray_cluster: None, tmp_path: Path
         "wrong_to_right": (0, 4),
         "right_to_wrong": (2, 2),
         "self_corrected": (3, 6),
+        "before_correction": (2, 6),
         "exact_set": (0, 1),
     }
     # An answer is a token and its end; blind guesses among one other option always name it.

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from jobs.cli import main
-from jobs.evaluate import comparison, exact_set, keep_questions, provenance
+from jobs.evaluate import check_out, comparison, exact_set, keep_questions, provenance
 from jobs.evaluation_config import (
     check_fit,
     checked_policy,
@@ -261,3 +261,9 @@ def test_the_result_says_what_it_depends_on(questions: Path):
     assert found["config_from"] == "my.toml"
     assert found["config"]["evaluate"]["num_passes"] == 4
     assert len(found["fingerprints"]["questions"]) == 64
+
+
+@pytest.mark.parametrize("out", ["model/config.json/r.json", "/proc/none/r.json"])
+def test_a_result_that_cannot_be_written_is_refused_at_once(out: str, tmp_path: Path, model: Path):
+    with pytest.raises(UserError, match="cannot be written below"):
+        check_out(tmp_path / out, tmp_path / "q.jsonl")

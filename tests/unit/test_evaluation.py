@@ -137,6 +137,7 @@ def test_an_evaluation_becomes_json():
         "wrong_to_right_by_guessing",
         "right_to_wrong",
         "self_corrected",
+        "before_correction",
     ]
     assert figures["accuracy"]["value"] == 1.0
     assert figures["pass_at"] == {"1": 1.0}
@@ -157,6 +158,7 @@ def test_one_round_of_self_correction_is_judged_by_checks_of_all_answers():
     corrector = evaluator.result().corrector
     assert corrector is not None
     assert (corrector.self_corrected.k, corrector.self_corrected.n) == (2, 4)
+    assert (corrector.before_correction.k, corrector.before_correction.n) == (2, 4)
     assert (corrector.right_to_wrong.k, corrector.right_to_wrong.n) == (1, 2)
     assert corrector.wrong_to_right.n == 0
 

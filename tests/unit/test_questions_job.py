@@ -65,3 +65,9 @@ def test_a_mapping_to_a_column_that_is_missing_names_those_there_are(
     path.write_text('{"q": "Which?", "options": ["x", "y"], "right": 1}\n')
     assert main(["questions", str(path), "--map", "stem=q", "--map", "key=answr", "--json"]) == 2
     assert capsys.readouterr().err == "error: there is no column answr to map; the columns are q, options, right\n"
+
+
+def test_options_in_columns_of_their_own_may_be_mapped_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "q.csv").write_text("stem,a,b,key\nWhich?,x,y,B\n")
+    assert main(["questions", str(tmp_path / "q.csv"), "--map", "options=a", "--map", "options=b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loaded"] == 1

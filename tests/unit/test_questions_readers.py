@@ -257,3 +257,10 @@ def test_a_missing_file_and_a_directory_are_the_user_s_error(name: str, tmp_path
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=r"cannot be read|is no readable parquet file"):
         list(read_questions(tmp_path / name))
+
+
+def test_labels_may_be_pairs_as_parquet_gives_them(tmp_path: Path):
+    path = write_jsonl(tmp_path / "q.jsonl", native_row(labels=[["ask", "dose"], ["year", "1"]]))
+    (question,) = read_questions(path)
+    assert isinstance(question, Question)
+    assert question.labels == {"ask": "dose", "year": "1"}

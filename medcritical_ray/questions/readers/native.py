@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
     ]
 )
 _BATCH_SIZE = 1024
+_PAIR = 2
 
 
 class _OptionRow(BaseModel):
@@ -56,8 +57,8 @@ class _Row(BaseModel):
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_of_parquet(cls, labels: Any) -> Any:
-        """Arrow gives a map as a list of tuples."""
-        are_pairs = isinstance(labels, list) and all(isinstance(pair, tuple) for pair in labels)
+        """Arrow gives a map as a list of pairs, and so do those who write such a list as JSON."""
+        are_pairs = isinstance(labels, list) and all(isinstance(p, tuple | list) and len(p) == _PAIR for p in labels)
         return dict(labels) if are_pairs else labels
 
 
