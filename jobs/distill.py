@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from medcritical_ray.config import EndpointConfig
     from medcritical_ray.distilled import Distilled
+    from medcritical_ray.endpoint.responses import ResponseStore
     from medcritical_ray.records import Question
 
 SUMMARY = "have a large model write the templates of stage 1, within a budget"
@@ -29,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Distils, and prints what came of it. Raises UserError before anything is asked if the endpoint cannot be used.
+    """Distills, and prints what came of it. Raises UserError before anything is asked if the endpoint cannot be used.
 
     Started again with the same directory, it asks for nothing that was answered before.
     """
@@ -50,16 +53,16 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.out / RESPONSES, "--out")
     questions = prepare_questions(config).splits.train[: config.teacher.num_questions]
     console = wide_console()
-    with ResponseStore(args.out / RESPONSES) as store:
-        results = asyncio.run(_distil_all(questions, config.teacher.endpoint, store, console))
+    with closing(ResponseStore(args.out / RESPONSES)) as store:
+        results = asyncio.run(_distill_all(questions, config.teacher.endpoint, store, console))
         costs = ledger(store.usage(), config.teacher.endpoint.prices)
     write_distilled(args.out, results, costs)
     _print_outcome(console, args.out, results, costs)
     return 0
 
 
-async def _distil_all(
-    questions: Sequence["Question"], config: "EndpointConfig", store: Any, console: "Console"
+async def _distill_all(
+    questions: Sequence["Question"], config: "EndpointConfig", store: "ResponseStore", console: "Console"
 ) -> list["Distilled"]:
     """One result for each question, in their order."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -85,8 +88,6 @@ async def _distil_all(
 
 
 def _print_outcome(console: "Console", out: Path, results: list["Distilled"], costs: dict[str, Any]) -> None:
-    from collections import Counter
-
     from rich.table import Table
 
     table = Table("", "questions")

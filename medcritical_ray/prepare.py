@@ -10,7 +10,7 @@ from medcritical_ray.clinic.exam import Split, make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
-from medcritical_ray.distilled import read_templates
+from medcritical_ray.distilled import TEMPLATES, read_templates
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import sha256_of
 from medcritical_ray.model_files import hash_of_weights
@@ -47,9 +47,14 @@ class PreparedQuestions:
 
 
 def fingerprints(config: Config) -> dict[str, str]:
-    """What tells a run's questions and student from others: hashes of their files, or of the clinic's knowledge."""
-    student = {"student": hash_of_weights(Path(config.student.path))} if config.student.path else {}
-    return {"questions": _hash_of_questions(config)} | student
+    """What tells a run's questions, student and templates from others: hashes of their files, or of the clinic's
+    knowledge."""
+    prints = {"questions": _hash_of_questions(config)}
+    if config.student.path:
+        prints["student"] = hash_of_weights(Path(config.student.path))
+    if config.teacher.path:
+        prints["templates"] = _hash_of_file("teacher.path", Path(config.teacher.path) / TEMPLATES)
+    return prints
 
 
 def question_files(config: Config) -> dict[str, Path]:
@@ -62,11 +67,11 @@ def _hash_of_questions(config: Config) -> str:
     if config.questions.kind == "clinic":
         knowledge = files("medcritical_ray.clinic").joinpath("knowledge.toml").read_bytes()
         return hashlib.sha256(knowledge).hexdigest()
-    return " ".join(_hash_of_file(name, path) for name, path in question_files(config).items())
+    keys = {"train": "path", "dev": "dev_path", "test": "test_path"}
+    return " ".join(_hash_of_file(f"questions.{keys[name]}", path) for name, path in question_files(config).items())
 
 
-def _hash_of_file(name: str, path: Path) -> str:
-    key = "questions.path" if name == "train" else f"questions.{name}_path"
+def _hash_of_file(key: str, path: Path) -> str:
     try:
         return sha256_of(path)
     except FileNotFoundError:

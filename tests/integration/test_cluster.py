@@ -1,6 +1,10 @@
 """How a job finds its cluster."""
 
+import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,30 +12,46 @@ import ray
 
 from actors.cluster import connected
 from medcritical_ray.config import ClusterConfig
-from medcritical_ray.errors import UserError, WaitTimeout
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def no_ray_yet() -> None:
-    if ray.is_initialized():
-        pytest.skip("Ray is initialised in this process")
+CONNECT = """
+import sys
+from pathlib import Path
+from actors.cluster import connected
+from medcritical_ray.config import ClusterConfig
+from medcritical_ray.errors import MedCriticalError
+
+try:
+    with connected(ClusterConfig(address=sys.argv[1], connect_timeout_s=float(sys.argv[2])), Path()):
+        pass
+except MedCriticalError as error:
+    print(f"{type(error).__name__}: {error}")
+"""
 
 
-def test_a_cluster_that_does_not_answer_ends_the_wait_in_time(no_ray_yet: None, tmp_path: Path):
+def refusal(address: str, timeout_s: float) -> str:
+    """What connecting raises in a process of its own, where no Ray is initialised."""
+    command = [sys.executable, "-c", CONNECT, address, str(timeout_s)]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+def test_a_cluster_that_does_not_answer_ends_the_wait_in_time():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        config = ClusterConfig(address=f"127.0.0.1:{taken.getsockname()[1]}", connect_timeout_s=0.2)
-        message = r"after 0\.2 s \(.*\): check cluster\.address and RAY_ADDRESS, or raise cluster\.connect_timeout_s"
-        with pytest.raises(WaitTimeout, match=message), connected(config, tmp_path):
-            pass
+        told = refusal(f"127.0.0.1:{taken.getsockname()[1]}", 0.2)
+    message = r"after 0\.2 s \(.*\): check cluster\.address and RAY_ADDRESS, or raise cluster\.connect_timeout_s"
+    assert told.startswith("WaitTimeout: ")
+    assert re.search(message, told)
 
 
-def test_an_address_that_is_none_is_the_users_to_mend(no_ray_yet: None, tmp_path: Path):
-    config = ClusterConfig(address="nonsense")
-    with pytest.raises(UserError, match=r"at nonsense \(cluster\.address, RAY_ADDRESS\)"), connected(config, tmp_path):
-        pass
+def test_an_address_that_is_none_is_the_users_to_mend():
+    told = refusal("nonsense", 60)
+    assert told.startswith("UserError: ")
+    assert "at nonsense (cluster.address, RAY_ADDRESS)" in told
 
 
 def test_a_ray_that_is_there_is_used_and_left_running(ray_cluster: None, tmp_path: Path):

@@ -128,7 +128,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def distil(config: Path, server: Server | None, *overrides: str) -> int:
+def distill(config: Path, server: Server | None, *overrides: str) -> int:
     address = [f"teacher.endpoint.base_url=http://127.0.0.1:{server.server_port}/v1"] if server else []
     sets = [word for override in [*address, *overrides] for word in ("--set", override)]
     return main(["distill", "--config", str(config), "--out", str(config.parent / "out"), *sets])
@@ -179,7 +179,7 @@ def test_every_question_ends_as_a_template_or_a_reject_with_its_reason(
     config: Path, serve: Callable[[Callable[[Handler, int], None]], Server], capsys: pytest.CaptureFixture[str]
 ):
     server = serve(misbehave)
-    assert distil(config, server) == 0
+    assert distill(config, server) == 0
     templates, reasons, costs = outcome(config)
     assert len(templates) + len(reasons) == 10
     assert set(templates.values()) <= {RIGHT}
@@ -204,14 +204,14 @@ def test_what_was_answered_is_never_asked_again(
             handler.reply(401, {"error": {"message": f"{KEY} is no longer paid for"}})
 
     server = serve(dies_on_the_way)
-    assert distil(config, server, "teacher.endpoint.max_in_flight=1") == 2
+    assert distill(config, server, "teacher.endpoint.max_in_flight=1") == 2
     assert not (config.parent / "out" / "templates.jsonl").exists()
     server.script = lambda handler, num_asked: handler.answer(RIGHT)
-    assert distil(config, server) == 0
+    assert distill(config, server) == 0
     templates, reasons, costs = outcome(config)
     assert (len(templates), reasons) == (10, {})
     assert costs["calls"] == server.num_answered == 10
-    assert distil(config, server) == 0
+    assert distill(config, server) == 0
     assert server.num_answered == 10
 
 
@@ -223,7 +223,7 @@ def test_a_wrong_key_fails_before_any_work_and_is_not_repeated(
 ):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-key")
     server = serve(misbehave)
-    assert distil(config, server) == 2
+    assert distill(config, server) == 2
     message = capsys.readouterr().err
     assert "refuses the key in $OPENAI_API_KEY (401): Incorrect API key: (key)" in message
     assert "sk-wrong" not in message
@@ -231,7 +231,7 @@ def test_a_wrong_key_fails_before_any_work_and_is_not_repeated(
 
 
 def test_an_endpoint_that_is_not_there_fails_before_any_work(config: Path, capsys: pytest.CaptureFixture[str]):
-    assert distil(config, None) == 2
+    assert distill(config, None) == 2
     assert "no answer from http://127.0.0.1:1/v1 (teacher.endpoint.base_url)" in capsys.readouterr().err
 
 
@@ -241,19 +241,19 @@ def test_the_budget_stops_before_it_is_exceeded(
     server = serve(lambda handler, num_asked: handler.answer(RIGHT))
     # A request may take some 900 tokens: its prompt's bytes, and the most that it may write. It takes 50.
     limit = ["teacher.endpoint.max_tokens=100", "teacher.endpoint.max_tokens_spent=1100"]
-    assert distil(config, server, *limit) == 0
+    assert distill(config, server, *limit) == 0
     templates, reasons, costs = outcome(config)
     assert 0 < len(templates) < 10
     assert {reason.partition(":")[0] for reason in reasons.values()} == {"budget"}
     assert 0 < costs["prompt_tokens"] + costs["completion_tokens"] <= 1100
-    assert distil(config, server, limit[0]) == 0
+    assert distill(config, server, limit[0]) == 0
     assert server.num_answered == 10
 
 
 def test_a_price_makes_the_cost_known(config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]):
     server = serve(lambda handler, num_asked: handler.answer(RIGHT))
     price = "teacher.endpoint.prices.big={input_per_million=1.0, output_per_million=10.0}"
-    assert distil(config, server, price, "teacher.endpoint.max_cost=1.0") == 0
+    assert distill(config, server, price, "teacher.endpoint.max_cost=1.0") == 0
     assert outcome(config)[2]["cost"] == pytest.approx(10 * (30 * 1.0 + 20 * 10.0) / 1e6)
 
 
@@ -261,7 +261,7 @@ def test_what_was_distilled_is_taught(config: Path, serve: Callable[[Callable[[H
     from medcritical_ray.config_files import load_config
     from medcritical_ray.prepare import make_teacher
 
-    assert distil(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
+    assert distill(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
     overrides = ["teacher.kind=distilled", f"teacher.path={config.parent / 'out'}"]
     teacher = make_teacher(load_config(config, overrides), [])
     templates = outcome(config)[0]
@@ -270,5 +270,5 @@ def test_what_was_distilled_is_taught(config: Path, serve: Callable[[Callable[[H
 
 def test_a_place_that_cannot_hold_templates_is_refused_at_once(config: Path, capsys: pytest.CaptureFixture[str]):
     (config.parent / "out").write_text("")
-    assert distil(config, None) == 2
+    assert distill(config, None) == 2
     assert "is a file: must be a directory" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medcritical_ray.config import Config
+from medcritical_ray.config import Config, TeacherConfig
 from medcritical_ray.errors import UserError
 from medcritical_ray.prepare import fingerprints, prepare_questions, write_prepared
 from medcritical_ray.questions import write_questions
@@ -72,3 +72,15 @@ def test_where_only_test_has_a_file_dev_comes_from_the_training_file(files: dict
 def test_a_file_that_is_missing_is_named_with_its_key(files: dict[str, str]):
     with pytest.raises(UserError, match=r"questions\.test_path = gone\.jsonl: no such file"):
         fingerprints(config_of(files, test_path="gone.jsonl"))
+
+
+def test_other_templates_make_another_run(files: dict[str, str], tmp_path: Path):
+    teacher = {"kind": "distilled", "path": str(tmp_path), "num_questions": 1}
+    config = config_of(files).model_copy(update={"teacher": TeacherConfig.model_validate(teacher)})
+    with pytest.raises(UserError, match=r"teacher\.path = .*templates\.jsonl: no such file"):
+        fingerprints(config)
+    (tmp_path / "templates.jsonl").write_text("one")
+    before = fingerprints(config)
+    (tmp_path / "templates.jsonl").write_text("two")
+    assert fingerprints(config)["templates"] != before["templates"]
+    assert fingerprints(config)["questions"] == before["questions"]
