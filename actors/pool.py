@@ -53,6 +53,10 @@ class EnginePool:
         """The version that every engine serves, or is about to serve."""
         return self._policy.version
 
+    def serves(self, version: int, policy_dir: Path) -> bool:
+        """Whether the current version is that policy: versions of different runs have the same numbers."""
+        return self._policy == served_policy(version, policy_dir)
+
     @property
     def num_restarts(self) -> int:
         """Engines replaced so far."""

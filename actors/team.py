@@ -27,7 +27,7 @@ class RayTeam:
         if players not in self._pools:
             self._pools[players] = self._start(players, version, policy_dir)
         pool = self._pools[players]
-        if pool.version != version:
+        if not pool.serves(version, policy_dir):
             pool.broadcast(version, policy_dir)
         pool.wait_until_serving()
 
@@ -64,6 +64,12 @@ class RayTeam:
             seed=self._config.run.seed,
             on_step=on_step,
         )
+
+    def for_run(self, config: Config) -> "RayTeam":
+        """A team for another run, whose engines are this one's. Only this one ends them."""
+        team = RayTeam(config)
+        team._pools = self._pools
+        return team
 
     def __enter__(self) -> Self:
         return self

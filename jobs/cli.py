@@ -15,6 +15,7 @@ from medcritical_ray.errors import MedCriticalError, UserError
 
 COMMANDS = {
     "self-play": "run the whole method: stage 1, then the self-iterations",
+    "study": "compare self-correction with its controls, over seeds, each from the same student of stage 1",
     "evaluate": "measure a policy on questions, alone or against another policy",
     "distill": "have a large model write the templates of stage 1, within a budget",
     "questions": "read a question file and count what was loaded and what was quarantined",

@@ -45,7 +45,7 @@ def dry_run(config: "Config") -> int:
     from medcritical_ray.opening import checked_questions, run_path
     from medcritical_ray.plan import compare, describe
 
-    plan = _plan(config)
+    plan = plan_of(config)
     checked_questions(config)
     print(dump_config(config))
     print(describe(plan))
@@ -64,12 +64,12 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
     from medcritical_ray.opening import open_run, run_path
 
     console = wide_console()
-    plan = _plan(config)
+    plan = plan_of(config)
     with ExitStack() as stack:
 
         def admit() -> None:
             resources = stack.enter_context(connected(config.cluster, run_path(config)))
-            _check_fit(plan, resources)
+            check_fit(plan, resources)
 
         directory = stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
         if not directory.summary_file.exists():
@@ -115,14 +115,14 @@ def play_to_the_end(game: "Game") -> None:
     write_json(game.run.summary_file, summarise(game, policy.version))
 
 
-def _plan(config: "Config") -> "Plan":
+def plan_of(config: "Config") -> "Plan":
     from medcritical_ray.opening import student_size
     from medcritical_ray.plan import make_plan
 
     return make_plan(config, student_size(config))
 
 
-def _check_fit(plan: "Plan", resources: "ClusterResources") -> None:
+def check_fit(plan: "Plan", resources: "ClusterResources") -> None:
     from medcritical_ray.errors import UserError
     from medcritical_ray.plan import compare
 

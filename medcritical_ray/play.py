@@ -39,6 +39,13 @@ def play(
     return count_trajectories(directory)
 
 
+def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:
+    """Leaves every block without a trajectory."""
+    for block in range(num_blocks):
+        write_part(directory, block, [], Trajectory)
+    return count_trajectories(directory)
+
+
 def count_trajectories(directory: Path) -> dict[str, Any]:
     """How many trajectories the parts hold, and how many of them have a right answer, a wrong one, or none."""
     counts: Counter[str] = Counter()

@@ -6,7 +6,6 @@ policies/v0003/
   COMPLETE              written last; without it the directory does not count, and the next publish replaces it
 """
 
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import flush_to_disk, read_json, sha256_of, write_json
+from medcritical_ray.files import flush_to_disk, link_or_copy, read_json, sha256_of, write_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, PICKLES
 
 Kind = Literal["full", "adapter"]
@@ -85,7 +84,7 @@ class PolicyStore:
         self._discard_unfinished(version)
         temporary = self.root / f"{self.path_of(version).name}.tmp-{uuid4().hex}"
         shutil.copytree(
-            source_dir, temporary, ignore=shutil.ignore_patterns(MANIFEST, COMPLETE), copy_function=_link_or_copy
+            source_dir, temporary, ignore=shutil.ignore_patterns(MANIFEST, COMPLETE), copy_function=link_or_copy
         )
         manifest = Manifest(
             version=version,
@@ -183,13 +182,6 @@ def _check_source(source_dir: Path, kind: Kind) -> None:
         raise UserError(f"{source_dir} holds no weights: no *.safetensors")
     if _NEEDED[kind] not in files:
         raise UserError(f"{source_dir} is no {kind} model: it has no {_NEEDED[kind]}")
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _content(directory: Path) -> list[str]:

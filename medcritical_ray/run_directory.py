@@ -56,7 +56,7 @@ class RunDirectory:
         resume_command: str,
     ) -> Self:
         """Starts a new run. Raises UserError if there is one at `path` already, or if `path` holds anything else."""
-        if (path / _RUN_JSON).exists():
+        if cls(path).exists():
             raise UserError(f"{path} holds a run already: resume it with `{resume_command}` or choose another run.name")
         if path.exists() and (not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir())):
             raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
@@ -75,10 +75,13 @@ class RunDirectory:
         run.append_event("run resumed", changes=changes, code_version=now.code_version, packages=now.packages)
         return run
 
+    def exists(self) -> bool:
+        return (self.path / _RUN_JSON).exists()
+
     def record(self) -> RunRecord:
         """What run.json says. Raises UserError if there is no run here or if run.json is damaged."""
         file = self.path / _RUN_JSON
-        if not file.exists():
+        if not self.exists():
             raise UserError(f"there is no run in {self.path}: nothing to resume")
         try:
             return RunRecord.model_validate(read_json(file))

@@ -10,7 +10,7 @@ from typing import Any
 from medcritical_ray.assessment import assess, correct_by_question
 from medcritical_ray.game import Game
 from medcritical_ray.model_files import is_adapter
-from medcritical_ray.play import play
+from medcritical_ray.play import play, write_nothing
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
@@ -65,8 +65,10 @@ def generate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
 
 
 def correct(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
-    """M sampled repairs of every wrong attempt, and checks of a share of the right ones."""
+    """M sampled repairs of every wrong attempt, and checks of a share of the right ones, if pairs are made of any."""
     questions = round_questions(game, iteration)
+    if not game.config.pairs.take_corrections:
+        return write_nothing(game.run.iteration(iteration) / "corrections", questions.num_blocks)
     corrector = policy if game.config.correct.policy == "latest" else PolicyStore(game.run.policies).get(0)
     game.team.serve("corrector", corrector.version, corrector.path)
     directory = game.run.iteration(iteration)

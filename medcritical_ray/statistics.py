@@ -124,3 +124,18 @@ def compare(a: Mapping[str, bool], b: Mapping[str, bool]) -> PairedComparison:
         only_b=only_b,
         p_value=mcnemar_exact(only_a, only_b),
     )
+
+
+def pool(comparisons: Sequence[PairedComparison]) -> PairedComparison:
+    """Several comparisons as one: each answer of each counts as an item of its own.
+
+    Where they are of the same questions with different seeds, the p-value speaks of these questions.
+    """
+    only_a, only_b = sum(each.only_a for each in comparisons), sum(each.only_b for each in comparisons)
+    return PairedComparison(
+        num_questions=sum(each.num_questions for each in comparisons),
+        both=sum(each.both for each in comparisons),
+        only_a=only_a,
+        only_b=only_b,
+        p_value=mcnemar_exact(only_a, only_b),
+    )

@@ -29,6 +29,7 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         "p_value_final_vs_sft": comparison.p_value,
         "pairs": [_pair_figures(metrics["pair"]) for metrics in rounds],
         "seconds": _seconds([stage_one, *rounds]),
+        "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(rounds)},
         "versions": {
             "published": PolicyStore(game.run.policies).versions(),
             "adopted": [metrics["adopted_version"] for metrics in rounds],
@@ -56,6 +57,15 @@ def _test_figures(metrics: dict[str, Any]) -> dict[str, Any] | None:
 
 def _correct(game: Game, iteration: int) -> dict[str, bool]:
     return correct_by_question(game.test, game.run.iteration(iteration) / "evaluation" / "test")
+
+
+def _tokens(all_metrics: list[dict[str, Any]]) -> dict[str, int]:
+    """Tokens written by policies that attempt and correct, and tokens read in training; evaluations left out."""
+    phases = {"rollout": ("generate", "correct"), "training": ("draft", "train")}
+    return {
+        kind: sum(metrics.get(name, {}).get("num_tokens", 0) for metrics in all_metrics for name in names)
+        for kind, names in phases.items()
+    }
 
 
 def _seconds(all_metrics: list[dict[str, Any]]) -> dict[str, float]:

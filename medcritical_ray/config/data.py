@@ -20,7 +20,7 @@ class RunConfig(Part):
         description="Directory that holds those of runs; on several machines, one that they share.",
     )
     seed: int = Field(default=0, ge=0, description="Every random choice of the run is derived from it.")
-    num_iterations: int = Field(default=3, ge=1, description="Self-iterations after stage 1.")
+    num_iterations: int = Field(default=3, ge=0, description="Self-iterations after stage 1.")
 
     @field_validator("name")
     @classmethod

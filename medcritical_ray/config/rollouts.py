@@ -70,6 +70,11 @@ class PairsConfig(Part):
             raise ValueError(f"must sum to 1, not to {sum(shares.values()):g}")
         return shares
 
+    @property
+    def take_corrections(self) -> bool:
+        """Whether there is a source that needs them: all but the student's own attempts."""
+        return any(share > 0 for source, share in self.shares.items() if source != "own")
+
 
 class EvaluateConfig(Part):
     num_passes: int = Field(

@@ -1,8 +1,8 @@
 """Config of SFT (stage 1) and DPO (stage 2)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medcritical_ray.config.part import Part
 
@@ -46,6 +46,9 @@ class DpoConfig(Part):
     method: Method = Field(default="lora", description="Train all weights, or a LoRA adapter.")
     lora: LoraConfig = LoraConfig()
     beta: float = Field(default=0.1, gt=0, description="Strength of the pull towards the reference policy.")
+    preference_weight: float = Field(
+        default=1.0, ge=0, description="Weight of DPO's term; at 0, what is left is SFT on the chosen texts (RFT)."
+    )
     likelihood_weight: float = Field(
         default=0.0, ge=0, description="Weight of the likelihood term on the chosen text (alpha of iterative RPO)."
     )
@@ -60,3 +63,9 @@ class DpoConfig(Part):
         default=0.1, ge=0, lt=1, description="Share of the pairs held out to measure preference accuracy."
     )
     early_stop: bool = Field(default=True, description="Stop when the loss on the held-out pairs has stopped falling.")
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if self.preference_weight == self.likelihood_weight == 0:
+            raise ValueError("preference_weight and likelihood_weight must not both be 0")
+        return self

@@ -110,11 +110,13 @@ def dpo(
         learning_rate=config.learning_rate,
     )
     history = train(model, steps_of_epoch, loss_fn, settings, after_step)
-    counts = sum_over_workers([len(examples), len(held_out), pairs.num_too_long], device)
+    num_read = sum(example.num_tokens for example in examples) * len(history) / num_steps
+    counts = sum_over_workers([len(examples), len(held_out), pairs.num_too_long, num_read], device)
     return {
         "num_pairs": int(counts[0]),
         "num_held_out": int(counts[1]),
         "num_too_long": int(counts[2]),
+        "num_tokens": round(counts[3]),
         "num_steps": len(history),
         "stopped_early": len(history) < num_steps * config.num_epochs,
         "held_out": {"before": before, "after": measure()},
@@ -179,7 +181,7 @@ def _dpo_loss(model: nn.Module, batch: Batch, size: StepSize, config: DpoConfig)
     logps_BT = completion_logps(model, batch)
     chosen_B, rejected_B = _compared(logps_BT, batch)
     logps = (chosen_B, rejected_B, batch.reference_logps[0], batch.reference_logps[1])
-    loss = dpo_loss(*logps, config.beta).sum() / size.num_examples
+    loss = config.preference_weight * dpo_loss(*logps, config.beta).sum() / size.num_examples
     if config.likelihood_weight:
         loss = loss + config.likelihood_weight * likelihood_loss(logps_BT[: len(chosen_B)].sum(dim=1), size.num_tokens)
     margins_B = preference_margins(*logps)

@@ -52,6 +52,11 @@ class DpoExample:
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
     @property
+    def num_tokens(self) -> int:
+        """Of both sequences."""
+        return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
+
+    @property
     def num_sequences(self) -> int:
         return 2
 

@@ -1,0 +1,119 @@
+"""The controlled study of the method: `medcritical study --config FILE --seeds N --out DIR`."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import run_job
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from actors.team import RayTeam
+    from medcritical_ray.config import Config
+    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.study import Arms
+
+SUMMARY = "compare self-correction with its controls, over seeds, each from the same student of stage 1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="what all arms have in common")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds, from run.seed on (default: 3)")
+    parser.add_argument("--arms", type=Path, metavar="FILE", help="other arms than the method and its controls: TOML")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for runs, table and figure; resumed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays every arm with every seed, and writes study.json, study.md and study.png. Raises UserError or RunFailed.
+
+    Started again with the same directory, it goes on where it stopped.
+    """
+    from jobs.study_figure import draw_study
+    from jobs.terminal import wide_console
+    from medcritical_ray.config_files import load_config
+    from medcritical_ray.errors import UserError
+    from medcritical_ray.files import atomic_path, check_writable, write_json
+    from medcritical_ray.study import ARMS, read_arms, study_figures, study_table
+
+    if args.seeds < 1:
+        raise UserError(f"--seeds {args.seeds}: must be at least 1")
+    config, out = load_config(args.config, args.set), args.out.absolute()
+    check_writable(out / "study.json", "--out")
+    seeds = range(config.run.seed, config.run.seed + args.seeds)
+    arms = read_arms(args.arms, config) if args.arms else ARMS
+    console = wide_console()
+    play_all(config, arms, seeds, out, console, _command(args))
+    figures = study_figures(out, arms, seeds)
+    write_json(out / "study.json", figures)
+    with atomic_path(out / "study.md") as table:
+        table.write_text(study_table(figures), encoding="utf-8")
+    draw_study(figures, out / "study.png")
+    print_study(console, figures, out)
+    return 0
+
+
+def play_all(config: "Config", arms: "Arms", seeds: Sequence[int], out: Path, console: "Console", command: str) -> None:
+    """Plays the runs that are not finished, one after the other, all with the same engines."""
+    from actors.cluster import connected
+    from actors.team import RayTeam
+    from jobs.self_play import check_fit, plan_of
+    from medcritical_ray.study import TRUNK, arm_config, arm_run
+
+    every = [(seed, arm) for seed in seeds for arm in (TRUNK, *arms)]
+    waiting = [(seed, arm) for seed, arm in every if not arm_run(out, seed, arm).summary_file.exists()]
+    if not waiting:
+        return
+    plan = plan_of(config)
+    with connected(config.cluster, out) as resources, RayTeam(config) as team:
+        check_fit(plan, resources)
+        for number, (seed, arm) in enumerate(waiting, 1):
+            console.rule(f"run {number} of {len(waiting)}: {arm}, seed {seed}")
+            trunk = None if arm == TRUNK else arm_run(out, seed, TRUNK)
+            play_arm(arm_config(config, arm, arms, seed, out), trunk, team, console, command)
+
+
+def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", console: "Console", command: str) -> None:
+    """Plays one arm to its end: stage 1, or what follows that of `trunk`."""
+    from jobs.self_play import make_game, play_to_the_end
+    from jobs.terminal import TerminalProgress
+    from medcritical_ray.branching import open_branch
+    from medcritical_ray.opening import open_run, run_path
+    from medcritical_ray.run_directory import RunDirectory
+
+    if trunk:
+        opened = open_branch(config, run_path(config), trunk, resume_command=command)
+    else:
+        is_there = RunDirectory(run_path(config)).exists()
+        opened = open_run(config, resume=is_there, resume_command=command, admit=lambda: None)
+    with opened as run, TerminalProgress(console) as progress:
+        play_to_the_end(make_game(config, run, team.for_run(config), progress, command))
+
+
+def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
+    """Accuracies, and where the whole lies."""
+    from rich.table import Table
+
+    table = Table("arm", "accuracy", "each seed", "over SFT", "p")
+    for arm, row in figures["arms"].items():
+        mean, over = row["mean_accuracy"], figures["comparisons"].get(arm, {}).get("sft")
+        gain = [f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}"] if over else []
+        seeds = ", ".join(f"{100 * value:.1f}" for value in row["accuracy"])
+        table.add_row(arm, f"{100 * mean['value']:.1f} %", seeds, *gain)
+    console.print(table)
+    console.print(f"{out / 'study.json'}, study.md and study.png", highlight=False, soft_wrap=True)
+
+
+def _command(args: argparse.Namespace) -> str:
+    overrides = [word for override in args.set for word in ("--set", override)]
+    arms = ["--arms", args.arms] if args.arms else []
+    words = ["medcritical", "study", "--config", args.config, *overrides, "--seeds", args.seeds, *arms]
+    return shlex.join(map(str, [*words, "--out", args.out]))
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

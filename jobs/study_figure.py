@@ -1,0 +1,45 @@
+"""The figure of a study: accuracy of every arm, mean and each seed."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from medcritical_ray.files import atomic_path
+from medcritical_ray.study import WITH_SELF_CORRECTION
+
+_TITLES = {
+    "sft": "SFT (stage 1)",
+    "self_dpo": "self-correction DPO",
+    "teacher_dpo": "teacher-correction DPO",
+    "own_pairs_dpo": "own pairs DPO",
+    "both_dpo": "self-correction and own pairs DPO",
+    "rft": "SFT on chosen traces (RFT)",
+}
+
+
+def draw_study(figures: dict[str, Any], path: Path) -> None:
+    """Draws one row per arm: a bar to the mean, and for each seed a point with its 95 % interval (Wilson)."""
+    arms = figures["arms"]
+    figure = Figure(figsize=(8, 0.7 * len(arms) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (arm, row) in enumerate(arms.items()):
+        colour = "tab:blue" if arm in WITH_SELF_CORRECTION else "tab:grey"
+        axes.barh(place, 100 * row["mean_accuracy"]["value"], height=0.6, color=colour, alpha=0.35)
+        _draw_seeds(axes, place, row, colour)
+    axes.set_yticks(range(len(arms)), [_TITLES.get(arm, arm) for arm in arms])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"accuracy in % on {next(iter(arms.values()))['num_test']:,} test questions")
+    axes.set_title("Bars: mean of the seeds. Points: each seed, with its 95 % interval.", fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def _draw_seeds(axes: Any, place: int, row: dict[str, Any], colour: str) -> None:
+    num_seeds = len(row["accuracy"])
+    for index, (value, (low, high)) in enumerate(zip(row["accuracy"], row["interval"], strict=True)):
+        height = place + 0.15 * (index - (num_seeds - 1) / 2)
+        errors = [[100 * (value - low)], [100 * (high - value)]]
+        axes.errorbar(100 * value, height, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2)

@@ -1,0 +1,147 @@
+"""The study: arms that share stage 1, played by a team without engines, and what is made of their runs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import SmallRun, small_config
+
+from medcritical_ray.branching import open_branch
+from medcritical_ray.errors import UserError
+from medcritical_ray.files import write_json
+from medcritical_ray.records import PreferencePair
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.self_play import self_play
+from medcritical_ray.stage_one import stage_one
+from medcritical_ray.study import ARMS, TRUNK, arm_config, arm_run, read_arms, study_figures, study_table
+from medcritical_ray.summary import summarise
+from medcritical_ray.tables import count_rows, iter_parts
+
+BASE = small_config(run={"num_iterations": 1})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_waiting_for_the_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+def play_arm(out: Path, arm: str, seed: int) -> list[tuple[int, str]]:
+    """Plays an arm as a new process would; returns the phases that it carried out."""
+    config = arm_config(BASE, arm, ARMS, seed, out)
+    path = arm_run(out, seed, arm).path
+    if arm != TRUNK:
+        open_branch(config, path, arm_run(out, seed, TRUNK), resume_command="again").close()
+    game = SmallRun(path.parent, config).open()
+    with game.run:
+        policy = self_play(game, stage_one(game))
+        write_json(game.run.summary_file, summarise(game, policy.version))
+    return game.progress.phases
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[tuple[int, str]]]]:
+    out = tmp_path_factory.mktemp("study")
+    return out, {arm: play_arm(out, arm, seed=0) for arm in (TRUNK, *ARMS)}
+
+
+def test_stage_1_is_gone_through_once_and_shared(study: tuple[Path, dict[str, list[tuple[int, str]]]]):
+    out, phases = study
+    assert {iteration for iteration, _ in phases[TRUNK]} == {0}
+    for arm in ARMS:
+        assert {iteration for iteration, _ in phases[arm]} == {1}
+        weights = [arm_run(out, 0, name).policies / "v0000" / "model.safetensors" for name in (TRUNK, arm)]
+        assert os.path.samefile(*weights)
+
+
+def test_every_arm_makes_pairs_of_its_own_sources_only(study: tuple[Path, dict[str, list[tuple[int, str]]]]):
+    sources = {
+        arm: {pair.source for pair in iter_parts(arm_run(study[0], 0, arm).iteration(1) / "pairs", PreferencePair)}
+        for arm in ARMS
+    }
+    assert sources["self_dpo"] == sources["teacher_dpo"] == {"correction"}
+    assert sources["own_pairs_dpo"] == {"own"}
+    assert sources["both_dpo"] == sources["rft"] == {"correction", "own"}
+
+
+def test_an_arm_whose_pairs_need_no_corrections_has_none_written(study: tuple[Path, dict[str, list[tuple[int, str]]]]):
+    assert count_rows(arm_run(study[0], 0, "own_pairs_dpo").iteration(1) / "corrections") == 0
+    assert count_rows(arm_run(study[0], 0, "both_dpo").iteration(1) / "corrections") > 0
+
+
+def test_the_figures_are_those_of_the_runs(study: tuple[Path, dict[str, list[tuple[int, str]]]]):
+    figures = study_figures(study[0], ARMS, [0])
+    assert list(figures["arms"]) == [TRUNK, *ARMS]
+    for arm, row in figures["arms"].items():
+        summary = arm_run(study[0], 0, arm).summary_file.read_text()
+        assert f'"final": {row["accuracy"][0]}' in summary
+        assert row["num_test"] == 8
+        assert row["seconds"][0] > 0
+    assert figures["arms"]["self_dpo"]["stage2_teacher_calls"] == 0
+    assert figures["arms"]["teacher_dpo"]["stage2_teacher_calls"] > 0
+    assert figures["arms"]["own_pairs_dpo"]["rollout_tokens"] < figures["arms"]["both_dpo"]["rollout_tokens"]
+    over_sft = figures["comparisons"]["both_dpo"][TRUNK]
+    gain = figures["arms"]["both_dpo"]["accuracy"][0] - figures["arms"][TRUNK]["accuracy"][0]
+    assert over_sft["gain"] == pytest.approx(gain)
+
+
+def test_the_table_has_a_row_for_every_arm_and_for_the_method_over_every_other(
+    study: tuple[Path, dict[str, list[tuple[int, str]]]],
+):
+    lines = study_table(study_figures(study[0], ARMS, [0])).splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+    assert len(rows) == 6 + 2 * 5
+    assert len({line.count("|") for line in rows[:6]}) == 1
+    assert rows[6].startswith("| `self_dpo` | `sft` |")
+
+
+def test_an_arm_that_stopped_on_the_way_to_its_stage_1_takes_it_over_again(
+    study: tuple[Path, dict[str, list[tuple[int, str]]]], tmp_path: Path
+):
+    trunk = arm_run(study[0], 0, TRUNK)
+    config = arm_config(BASE, "self_dpo", ARMS, 0, tmp_path)
+    path = tmp_path / "seed-0" / "self_dpo"
+    open_branch(config, path, trunk, resume_command="again").close()
+    (path / "iterations" / "000").rename(path / "incoming")
+    run = open_branch(config, path, trunk, resume_command="again")
+    assert run.metrics(0) == trunk.metrics(0)
+    assert not (path / "incoming").exists()
+
+
+def test_a_study_lacking_a_run_names_it(study: tuple[Path, dict[str, list[tuple[int, str]]]]):
+    with pytest.raises(UserError, match=r"seed-1/sft/summary.json: no such file"):
+        study_figures(study[0], ARMS, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must have tables of arms"),
+        ("[sft.dpo]\nbeta = 0.2", "none of them named sft"),
+        ("[strong.dpo]\nbeta = -1", "strong: Input should be greater than 0"),
+        ("[strong.rpo]\nbeta = 1", "strong: no such part: 'rpo'"),
+        ("[strong]\ndpo = 1", "strong: no such part"),
+        ("[strong", "cannot be read as TOML"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused(tmp_path: Path, text: str, message: str):
+    file = tmp_path / "arms.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_arms(file, BASE)
+
+
+def test_the_ablations_are_arms():
+    ablations = Path(__file__).parents[2] / "jobs" / "configs" / "ablations.toml"
+    assert {"trajectory", "latest_corrector", "corrector_pairs"} <= set(read_arms(ablations, BASE))
+
+
+def test_a_run_that_holds_something_else_is_not_taken_over(tmp_path: Path):
+    (tmp_path / "seed-0" / "self_dpo").mkdir(parents=True)
+    (tmp_path / "seed-0" / "self_dpo" / "mine.txt").write_text("keep me")
+    trunk = RunDirectory.create(tmp_path / "trunk", config={}, seeds={}, fingerprints={}, resume_command="again")
+    config = arm_config(BASE, "self_dpo", ARMS, 0, tmp_path)
+    with pytest.raises(UserError, match="exists and is no run"):
+        open_branch(config, tmp_path / "seed-0" / "self_dpo", trunk, resume_command="again")
