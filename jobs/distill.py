@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from medcritical_ray.records import Question
 
 SUMMARY = "have a large model write the templates of stage 1, within a budget"
-_AT_A_TIME = 500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.config_files import load_config
     from medcritical_ray.distilled import RESPONSES, write_distilled
     from medcritical_ray.endpoint.budget import ledger
+    from medcritical_ray.endpoint.client import check_endpoint
     from medcritical_ray.endpoint.responses import ResponseStore
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import check_writable
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: is a file: must be a directory")
     check_writable(args.out / RESPONSES, "--out")
     questions = prepare_questions(config).splits.train[: config.teacher.num_questions]
+    check_endpoint(config.teacher.endpoint)
     console = wide_console()
     with closing(ResponseStore(args.out / RESPONSES)) as store:
         results = asyncio.run(_distill_all(questions, config.teacher.endpoint, store, console))
@@ -67,28 +68,25 @@ async def _distill_all(
     """One result for each question, in their order."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from medcritical_ray.endpoint.client import EndpointClient
-    from medcritical_ray.endpoint.teacher import distilled
+    from medcritical_ray.endpoint.client import EndpointClient, in_bulk
+    from medcritical_ray.endpoint.templates import distilled
 
     columns = (TextColumn("templates"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    results: list[Distilled] = []
-    async with EndpointClient(config, store) as client:
-        await client.check()
+    async with EndpointClient(config, store, "templates") as client:
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task("", total=len(questions))
-
-            async def one(question: "Question") -> "Distilled":
-                result = await distilled(client, question, config)
-                progress.advance(bar)
-                return result
-
-            for first in range(0, len(questions), _AT_A_TIME):
-                results += await asyncio.gather(*map(one, questions[first : first + _AT_A_TIME]))
-    return results
+            return await in_bulk(
+                questions,
+                lambda question: distilled(client, question, config),
+                num_workers=config.max_in_flight,
+                advance=lambda: progress.advance(bar),
+            )
 
 
 def _print_outcome(console: "Console", out: Path, results: list["Distilled"], costs: dict[str, Any]) -> None:
     from rich.table import Table
+
+    from jobs.terminal import charges_line
 
     table = Table("", "questions")
     table.columns[1].justify = "right"
@@ -97,13 +95,7 @@ def _print_outcome(console: "Console", out: Path, results: list["Distilled"], co
     for reason, count in Counter(each.reason for each in results if each.reason).most_common():
         table.add_row(f"  {reason}", f"{count:,}")
     console.print(table)
-    cost = costs["cost"] if costs["cost"] == "unknown" else f"{costs['cost']:.4g}"
-    console.print(
-        f"{costs['calls']:,} calls, {costs['prompt_tokens']:,} prompt tokens, {costs['completion_tokens']:,} written "
-        f"tokens, cost {cost}; all in {out}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    console.print(f"{charges_line(costs)}; all in {out}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -38,15 +38,16 @@ def run(args: argparse.Namespace) -> int:
 def dry_run(config: "Config") -> int:
     """Prints the resolved config and the plan; the exit code says whether the plan fits.
 
-    Raises UserError if the student or the questions are not what the config says.
+    Raises UserError if the student, the questions or the teacher are not what the config says.
     """
     from actors.cluster import connected
     from medcritical_ray.config_files import dump_config
-    from medcritical_ray.opening import checked_questions, run_path
+    from medcritical_ray.opening import check_reviewer, checked_questions, run_path
     from medcritical_ray.plan import compare, describe
 
     plan = plan_of(config)
     checked_questions(config)
+    check_reviewer(config)
     print(dump_config(config))
     print(describe(plan))
     with connected(config.cluster, run_path(config)) as resources:
@@ -82,18 +83,21 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
 def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Progress", command: str) -> "Game":
     """The run with all that its phases work with."""
     from medcritical_ray.game import Game
-    from medcritical_ray.opening import student_path
+    from medcritical_ray.opening import make_reviewer, student_path
     from medcritical_ray.prepare import make_teacher, make_truth, split_path
     from medcritical_ray.question_set import QuestionSet
 
     train, dev, test = (
         QuestionSet.whole(split_path(run, split), config.questions.block_size) for split in ("train", "dev", "test")
     )
+    in_stage_two = config.correct.policy == "teacher"
+    teacher = make_teacher(config, train if in_stage_two else train.window(0, config.teacher.num_questions_seen))
     return Game(
         config=config,
         run=run,
         team=team,
-        teacher=make_teacher(config, train.window(0, config.teacher.num_questions_seen)),
+        teacher=teacher,
+        reviewer=make_reviewer(config, run, teacher, progress),
         progress=progress,
         student=student_path(config, run),
         train=train,

@@ -89,6 +89,18 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over SFT on "
         f"{summary['num_test']} test questions (McNemar p = {summary['p_value_final_vs_sft']:.2g})."
     )
+    for stage, charges in summary["teacher"].items():
+        if charges["calls"]:
+            console.print(f"Teacher in {phase_name(stage)}: {charges_line(charges)}.", soft_wrap=True)
+
+
+def charges_line(charges: dict[str, Any]) -> str:
+    """What a teacher took, in words."""
+    cost = "unknown" if charges["cost"] is None else f"{charges['cost']:.4g}"
+    return (
+        f"{charges['calls']:,} calls, {charges['prompt_tokens']:,} prompt tokens, {charges['completion_tokens']:,} "
+        f"written tokens, cost {cost}"
+    )
 
 
 def print_evaluation(console: Console, result: dict[str, Any], labels: Sequence[str]) -> None:

@@ -68,13 +68,13 @@ def assess_on(
 
 
 def _corrector_of(game: Game, solver: Player) -> Player | None:
-    """Who corrects a policy's answers: itself, or the policy of stage 1 if that stays the run's corrector.
+    """Who corrects a policy's answers: itself if the corrector is trained along, else the policy of stage 1.
 
     Nobody those of the base student, which has not been taught to.
     """
     if solver.version == BASE_VERSION:
         return None
-    if game.config.correct.policy == "initial" and solver.version > 0:
+    if game.config.correct.policy != "latest" and solver.version > 0:
         return Player("corrector", 0, PolicyStore(game.run.policies).get(0).path)
     return solver
 

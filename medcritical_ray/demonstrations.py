@@ -1,54 +1,73 @@
 """Stage 1's training examples: the teacher's verified templates, and its corrections of synthetic and real mistakes."""
 
 import random
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from medcritical_ray.grading import grade_attempt
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import Demonstration, Question, Task, Trajectory
-from medcritical_ray.teachers import Teacher, verified_correction, verified_template
-from medcritical_ray.trace import KEEP
+from medcritical_ray.reviews import Reviewer, Tally, review
+from medcritical_ray.run_directory import STAGE_ONE
+from medcritical_ray.teachers import Teacher, submission, verified_template
 
 
-def template_demonstrations(
-    teacher: Teacher, questions: Iterable[Question], drops: Counter[str]
-) -> Iterator[Demonstration]:
+class _Lesson(NamedTuple):
+    """An attempt to be corrected, and what the student is to learn from that."""
+
+    question: Question
+    attempt: str
+    tasks: tuple[Task, ...]
+
+
+def template_demonstrations(teacher: Teacher, questions: Iterable[Question], tally: Tally) -> Iterator[Demonstration]:
     """How to solve: one verified template per question."""
     for question in questions:
-        template = verified_template(teacher, question, drops)
+        template = verified_template(teacher, question, tally.drops)
+        tally.add(template)
         if template:
             prompt = solve_prompt(question.unkeyed())
             yield Demonstration(question_id=question.id, task="solve", prompt=prompt, response=template)
 
 
 def synthetic_corrections(
-    teacher: Teacher, questions: Iterable[Question], *, per_question: int, seed: int, drops: Counter[str]
+    teacher: Teacher, questions: Iterable[Question], *, per_question: int, seed: int, tally: Tally
 ) -> Iterator[Demonstration]:
     """How to correct, before the student has made mistakes of its own: made-up mistakes, and templates to keep."""
-    for question in questions:
-        rng = random.Random(f"synthetic {seed} {question.id}")
-        for _ in range(per_question):
-            mistake = teacher.mistake(question.unkeyed(), rng)
-            if mistake is None:
-                drops["teacher has no mistake"] += 1
-            elif grade_attempt(question, mistake, finished=True).correct:
-                drops["mistake reaches the key"] += 1
-            else:
-                yield from _corrections(teacher, question, mistake, ("repair", "check"), drops)
-        template = verified_template(teacher, question, Counter())
-        if template and per_question:
-            yield from _corrections(teacher, question, template, ("check",), drops)
+    lessons = [
+        lesson for question in questions for lesson in _synthetic(teacher, question, per_question, seed, tally.drops)
+    ]
+    for lesson, correction in zip(lessons, _reviewed(teacher, lessons, tally), strict=True):
+        if correction:
+            yield from _demonstrations(lesson, correction)
+
+
+def _synthetic(
+    teacher: Teacher, question: Question, per_question: int, seed: int, drops: Counter[str]
+) -> Iterator[_Lesson]:
+    rng = random.Random(f"synthetic {seed} {question.id}")
+    for _ in range(per_question):
+        mistake = teacher.mistake(question.unkeyed(), rng)
+        if mistake is None:
+            drops["teacher has no mistake"] += 1
+        elif grade_attempt(question, mistake, finished=True).correct:
+            drops["mistake reaches the key"] += 1
+        else:
+            yield _Lesson(question, mistake, ("repair", "check"))
+    template = verified_template(teacher, question, Counter())
+    if template and per_question:
+        yield _Lesson(question, template, ("check",))
 
 
 def own_corrections(
-    teacher: Teacher,
+    reviewer: Reviewer,
     questions: Iterable[Question],
     attempts: Iterable[Trajectory],
     *,
     keeps_per_mistake: float,
     max_per_question: int,
-    drops: Counter[str],
+    tally: Tally,
 ) -> Iterator[Demonstration]:
     """How to correct the student's own attempts: to repair distinct wrong ones, and to keep every right one.
 
@@ -57,37 +76,61 @@ def own_corrections(
     enough: a student that checked mostly wrong attempts calls right ones wrong, too (measured: 95 % of them).
     """
     by_id = {question.id: question for question in questions}
-    num_mistakes: Counter[str] = Counter()
+    shown = list(_distinct(attempts, tally.drops))
+    lessons = [
+        _Lesson(by_id[each.question_id], each.trace, ("check",) if each.correct else ("repair",)) for each in shown
+    ]
     num_checked = num_keeps = 0
-    for attempt in _distinct(attempts, drops):
-        question = by_id[attempt.question_id]
-        if attempt.correct:
-            keeps = list(_corrections(teacher, question, attempt.trace, ("check",), drops))
-            num_keeps += len(keeps)
-            yield from keeps
-        elif num_mistakes[question.id] >= max_per_question:
-            drops["mistake over the limit per question"] += 1
-        else:
-            is_checked = num_checked * keeps_per_mistake <= num_keeps
-            tasks: tuple[Task, ...] = ("repair", "check") if is_checked else ("repair",)
-            corrections = list(_corrections(teacher, question, attempt.trace, tasks, drops))
-            num_mistakes[question.id] += bool(corrections)
-            num_checked += bool(corrections) and is_checked
-            yield from corrections
+    for lesson, correction in _within_limit(reviewer, lessons, max_per_question, tally):
+        yield from _demonstrations(lesson, correction)
+        if lesson.tasks == ("check",):
+            num_keeps += 1
+        elif num_checked * keeps_per_mistake <= num_keeps:
+            num_checked += 1
+            yield from _demonstrations(lesson._replace(tasks=("check",)), correction)
 
 
-def _corrections(
-    teacher: Teacher, question: Question, attempt: str, tasks: tuple[Task, ...], drops: Counter[str]
-) -> Iterator[Demonstration]:
-    correction = verified_correction(teacher, question, attempt, drops)
-    if correction is None:
-        return
-    for task in tasks:
-        if task == "repair" and correction == KEEP:
-            drops["nothing to repair"] += 1
-            continue
-        prompt = correction_prompt(question.unkeyed(), attempt, task)
-        yield Demonstration(question_id=question.id, task=task, prompt=prompt, response=correction)
+def _within_limit(
+    reviewer: Reviewer, lessons: Sequence[_Lesson], max_per_question: int, tally: Tally
+) -> Iterator[tuple[_Lesson, str]]:
+    """Lessons and their corrections that count, in the lessons' order: of those to check, all; of a question's mistakes
+    the first ones, at most `max_per_question`.
+
+    The reviewer is asked in rounds: a mistake is handed in once those before it leave room for its correction.
+    """
+    due = [position for position, lesson in enumerate(lessons) if lesson.tasks == ("check",)]
+    waiting: defaultdict[str, list[int]] = defaultdict(list)
+    for position, lesson in enumerate(lessons):
+        if lesson.tasks == ("repair",):
+            waiting[lesson.question.id].append(position)
+    room = {lesson.question.id: max_per_question for lesson in lessons}
+    corrections: dict[int, str] = {}
+    while due := sorted([*due, *_next_mistakes(waiting, room)]):
+        for position, correction in zip(due, _reviewed(reviewer, [lessons[p] for p in due], tally), strict=True):
+            if correction:
+                corrections[position] = correction
+                room[lessons[position].question.id] -= lessons[position].tasks == ("repair",)
+        due = []
+    tally.drops += Counter({"mistake over the limit per question": sum(map(len, waiting.values()))})
+    return ((lessons[position], corrections[position]) for position in sorted(corrections))
+
+
+def _next_mistakes(waiting: Mapping[str, list[int]], room: Mapping[str, int]) -> Iterator[int]:
+    """Takes from each question's mistakes as many as may still count."""
+    for question_id, positions in waiting.items():
+        yield from positions[: room[question_id]]
+        del positions[: room[question_id]]
+
+
+def _reviewed(reviewer: Reviewer, lessons: Sequence[_Lesson], tally: Tally) -> list[str | None]:
+    handed_in = [submission(lesson.question, lesson.attempt, lesson.tasks[0]) for lesson in lessons]
+    return review(reviewer, handed_in, STAGE_ONE, tally)
+
+
+def _demonstrations(lesson: _Lesson, correction: str) -> Iterator[Demonstration]:
+    for task in lesson.tasks:
+        prompt = correction_prompt(lesson.question.unkeyed(), lesson.attempt, task)
+        yield Demonstration(question_id=lesson.question.id, task=task, prompt=prompt, response=correction)
 
 
 def _distinct(attempts: Iterable[Trajectory], drops: Counter[str]) -> Iterator[Trajectory]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import atomic_path, write_json
+from medcritical_ray.files import atomic_path, read_json, write_json
+from medcritical_ray.reviews import Charges
 
 RESPONSES, TEMPLATES, REJECTS, LEDGER = "responses.sqlite", "templates.jsonl", "rejects.jsonl", "ledger.json"
 
@@ -51,6 +52,19 @@ def read_templates(directory: Path) -> dict[str, str]:
     if not templates:
         raise UserError(f"{file} holds no template: see {REJECTS} beside it")
     return templates
+
+
+def read_charges(directory: Path) -> Charges:
+    """What the templates of the directory took, as its ledger says; at a cost that is not known without one."""
+    templates = read_templates(directory)
+    ledger = read_json(directory / LEDGER) if (directory / LEDGER).exists() else {}
+    return Charges(
+        calls=ledger.get("calls", 0),
+        prompt_tokens=ledger.get("prompt_tokens", 0),
+        completion_tokens=ledger.get("completion_tokens", 0),
+        written_chars=ledger.get("written_chars", sum(map(len, templates.values()))),
+        cost=ledger.get("cost"),
+    )
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:

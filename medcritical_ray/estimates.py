@@ -46,7 +46,7 @@ def estimate_rows(config: Config) -> Rows:
     return Rows(
         num_questions=num_questions,
         num_attempts=num_attempts,
-        num_corrections=num_attempts * config.correct.num_corrections,
+        num_corrections=num_attempts * config.correct.num_repairs,
         num_pairs=min(pairs.max_pairs, num_questions * num_sources * pairs.max_pairs_per_question),
     )
 

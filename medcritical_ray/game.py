@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError
 from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.reviews import Reviewer
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.teachers import Teacher
@@ -23,6 +24,8 @@ BASE_VERSION = -2
 """The version that engines serve the untrained student as."""
 DRAFT_VERSION = -1
 """The version that engines serve the first of stage 1's two SFT students as: the one whose mistakes are corrected."""
+TEACHER_VERSION = -3
+"""The version of what a teacher wrote."""
 
 
 class Team(Protocol):
@@ -75,10 +78,15 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Game(Session):
-    """One run in progress. `right_line_by_line` judges a trace where the truth is known; it only ever measures."""
+    """One run in progress. `right_line_by_line` judges a trace where the truth is known; it only ever measures.
+
+    The teacher writes templates and corrects made-up mistakes; the reviewer, who may be the same, corrects what
+    policies wrote.
+    """
 
     run: RunDirectory
     teacher: Teacher
+    reviewer: Reviewer
     student: Path
     train: QuestionSet
     dev: QuestionSet

@@ -9,7 +9,11 @@ from pathlib import Path
 
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
+from medcritical_ray.distilled import RESPONSES
+from medcritical_ray.endpoint.client import check_endpoint
+from medcritical_ray.endpoint.reviewer import EndpointReviewer
 from medcritical_ray.errors import UserError
+from medcritical_ray.game import Progress
 from medcritical_ray.model_files import ModelSize, check_model
 from medcritical_ray.prepare import (
     QUESTIONS_PHASE,
@@ -20,9 +24,10 @@ from medcritical_ray.prepare import (
     write_prepared,
 )
 from medcritical_ray.records import Question
+from medcritical_ray.reviews import Reviewer
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.student import given_student_dir, make_fresh_student
-from medcritical_ray.teachers import verified_template
+from medcritical_ray.teachers import Teacher, verified_template
 
 
 def run_path(config: Config) -> Path:
@@ -47,9 +52,11 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
     run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints) if resume else None
     if run and run.done(STAGE_ONE, QUESTIONS_PHASE):
         if not run.summary_file.exists():
+            check_reviewer(config, run)
             admit()
         return run
     prepared = checked_questions(config)
+    check_reviewer(config)
     with tempfile.TemporaryDirectory() as scratch:
         student = given_student_dir(config) or _fresh(config, prepared, Path(scratch) / "student")
         longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
@@ -75,6 +82,23 @@ def checked_questions(config: Config) -> PreparedQuestions:
             f"{len(taught)} questions of stage 1: give questions with explanations, or another teacher"
         )
     return prepared
+
+
+def check_reviewer(config: Config, run: RunDirectory | None = None) -> None:
+    """Raises UserError if an endpoint is to correct, in what is left of the run, and cannot be used."""
+    in_stage_one = config.sft.own_attempts > 0 and not (run and run.done(STAGE_ONE, "correct"))
+    asks_endpoint = config.teacher.corrections == "endpoint" and (in_stage_one or config.correct.policy == "teacher")
+    if asks_endpoint and config.teacher.endpoint:
+        check_endpoint(config.teacher.endpoint)
+
+
+def make_reviewer(config: Config, run: RunDirectory, teacher: Teacher, progress: Progress) -> Reviewer:
+    """Who corrects what policies write: the teacher by its rules, or the model behind the endpoint."""
+    endpoint = config.teacher.endpoint
+    if config.teacher.corrections == "rules" or endpoint is None:
+        return teacher
+    responses = run.path / "teacher" / RESPONSES
+    return EndpointReviewer(endpoint, responses, lambda done, total: progress.advance("teacher", done, total))
 
 
 def student_path(config: Config, run: RunDirectory) -> Path:

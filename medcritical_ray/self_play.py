@@ -16,6 +16,7 @@ from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
 from medcritical_ray.round_pairs import pair_round
+from medcritical_ray.round_reviews import review_round
 from medcritical_ray.statistics import compare
 from medcritical_ray.tables import part_path, read_part
 
@@ -65,10 +66,13 @@ def generate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
 
 
 def correct(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
-    """M sampled repairs of every wrong attempt, and checks of a share of the right ones, if pairs are made of any."""
+    """M sampled repairs of every wrong attempt, and checks of a share of the right ones; or the teacher's repairs; or
+    none, where pairs are made of none."""
     questions = round_questions(game, iteration)
     if not game.config.pairs.take_corrections:
         return write_nothing(game.run.iteration(iteration) / "corrections", questions.num_blocks)
+    if game.config.correct.policy == "teacher":
+        return review_round(game, iteration, questions)
     corrector = policy if game.config.correct.policy == "latest" else PolicyStore(game.run.policies).get(0)
     game.team.serve("corrector", corrector.version, corrector.path)
     directory = game.run.iteration(iteration)

@@ -11,11 +11,13 @@ from typing import Any
 
 from medcritical_ray.assessment import assess
 from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
+from medcritical_ray.distilled import read_charges
 from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, Game
 from medcritical_ray.play import play
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Demonstration, Trajectory
+from medcritical_ray.reviews import Tally
 from medcritical_ray.rollouts import attempt_turns
 from medcritical_ray.run_directory import STAGE_ONE
 from medcritical_ray.self_play import broadcast, evaluate, publish_trained
@@ -52,23 +54,28 @@ def evaluate_base(game: Game) -> dict[str, Any]:
 
 
 def teach(game: Game) -> dict[str, Any]:
-    """The teacher's templates, and its corrections of synthetic mistakes."""
-    drops: Counter[str] = Counter()
+    """The teacher's templates, and its corrections of synthetic mistakes.
+
+    Where templates were distilled, what that took is what the teacher took.
+    """
+    tally = Tally()
     questions = taught_questions(game)
 
     def demonstrations() -> Iterator[Demonstration]:
         for block in range(questions.num_blocks):
-            yield from template_demonstrations(game.teacher, questions.block(block), drops)
+            yield from template_demonstrations(game.teacher, questions.block(block), tally)
             yield from synthetic_corrections(
                 game.teacher,
                 questions.block(block),
                 per_question=game.config.sft.synthetic_corrections,
                 seed=game.config.run.seed,
-                drops=drops,
+                tally=tally,
             )
 
-    directory = game.run.iteration(STAGE_ONE) / "teaching"
-    return {**write_demonstrations(directory, demonstrations()), "dropped": dict(drops)}
+    written = write_demonstrations(game.run.iteration(STAGE_ONE) / "teaching", demonstrations())
+    path = game.config.teacher.path
+    charges = read_charges(Path(path)) if path else game.teacher.charges(STAGE_ONE, tally)
+    return {**written, "dropped": dict(tally.drops), "teacher": charges.to_dict()}
 
 
 def make_mistakes(game: Game) -> dict[str, Any]:
@@ -93,20 +100,22 @@ def make_mistakes(game: Game) -> dict[str, Any]:
 def correct_mistakes(game: Game) -> dict[str, Any]:
     """What the student of stage 1 is trained on in the end: the teaching, and corrections of its own mistakes."""
     directory = game.run.iteration(STAGE_ONE)
-    drops: Counter[str] = Counter()
+    tally = Tally()
 
     def demonstrations() -> Iterator[Demonstration]:
         yield from iter_parts(directory / "teaching", Demonstration)
         yield from own_corrections(
-            game.teacher,
+            game.reviewer,
             corrected_questions(game),
             iter_parts(directory / "attempts", Trajectory),
             keeps_per_mistake=game.config.sft.keeps_per_mistake,
             max_per_question=game.config.sft.max_own_corrections,
-            drops=drops,
+            tally=tally,
         )
 
-    return {**write_demonstrations(directory / "lessons", demonstrations()), "dropped": dict(drops)}
+    written = write_demonstrations(directory / "lessons", demonstrations())
+    charges = game.reviewer.charges(STAGE_ONE, tally)
+    return {**written, "dropped": dict(tally.drops), "teacher": charges.to_dict()}
 
 
 def train(game: Game, demonstrations: Path, out: Path, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.game import Game
 from medcritical_ray.policies import PolicyStore
+from medcritical_ray.reviews import Charges
 from medcritical_ray.run_directory import STAGE_ONE
 from medcritical_ray.statistics import compare
 
@@ -27,6 +28,7 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         },
         "num_test": game.test.num_questions,
         "p_value_final_vs_sft": comparison.p_value,
+        "teacher": {"stage_1": _charges([stage_one]), "stage_2": _charges(rounds)},
         "pairs": [_pair_figures(metrics["pair"]) for metrics in rounds],
         "seconds": _seconds([stage_one, *rounds]),
         "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(rounds)},
@@ -44,6 +46,12 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         "chosen_right_line_by_line": [m["pair"]["chosen_right_line_by_line"] for m in rounds],
         "correction_share_explained_by_guessing": [m["pair"]["correction_share_explained_by_guessing"] for m in rounds],
     }
+
+
+def _charges(all_metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the teacher took in all phases together; nothing where there was none."""
+    phases = [result for metrics in all_metrics for result in metrics.values() if isinstance(result, dict)]
+    return sum((Charges(**result["teacher"]) for result in phases if "teacher" in result), Charges()).to_dict()
 
 
 def _pair_figures(paired: dict[str, Any]) -> dict[str, Any]:

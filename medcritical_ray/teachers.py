@@ -4,11 +4,16 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from medcritical_ray import trace as traces
-from medcritical_ray.grading import grade_attempt, grade_correction
-from medcritical_ray.records import Question, UnkeyedQuestion
+from medcritical_ray.grading import Grade, grade_attempt, grade_correction
+from medcritical_ray.records import Question, Task, UnkeyedQuestion
+from medcritical_ray.reviews import Reviewer, RuleTeacher, Submission
+
+MISSES_KEY = "misses the key"
+"""How the fault of a text ends that can be read and is wrong."""
 
 _SENTENCE_END = re.compile(r"(?<=[。；;!?！？])|(?<=\.)\s|\n")  # the point of 37.5 ends nothing
 _JUDGED_RIGHT = re.compile(r"[（(]([A-J]+)(?:对|正确)|(?<![A-Za-z])([A-J])(?:对|正确)")
@@ -22,19 +27,17 @@ _GIVE_AWAY = re.compile(
 """Words of one who was told the answer and reasons towards it."""
 
 
-class Teacher(Protocol):
-    """Writes from the question alone. It never sees a key; None means that it cannot tell."""
+class Teacher(Reviewer, Protocol):
+    """Writes from the question alone, and corrects, too. It never sees a key; None means that it cannot tell."""
 
     def template(self, question: UnkeyedQuestion) -> str | None: ...
-
-    def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None: ...
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
         """A synthetic wrong attempt, to be corrected."""
         ...
 
 
-class TemplateTeacher:
+class TemplateTeacher(RuleTeacher):
     """Templates that are there already, by question id: a large model's, or those made of an exam's explanations.
 
     An attempt that answers as the template does is kept, another redone as the template has it.
@@ -87,12 +90,19 @@ def explained_template(question: Question, *, max_steps: int, max_step_chars: in
 
 def fault_of_template(question: Question, template: str) -> str | None:
     """Why a template does not count, in a few words; None if it does."""
-    if _GIVE_AWAY.search(template):
-        return "template speaks of a given answer"
     grade = grade_attempt(question, template, finished=True)
-    if not traces.steps_of(template) or not grade.answer:
-        return "template cannot be read"
-    return None if grade.correct and grade.agrees else "template misses the key"
+    return _fault("template", template, grade, readable=bool(traces.steps_of(template)))
+
+
+def fault_of_correction(question: Question, attempt: str, correction: str) -> str | None:
+    """Why a correction of the attempt does not count, in a few words; None if it does."""
+    return _fault("correction", correction, grade_correction(question, attempt, correction, finished=True))
+
+
+def submission(question: Question, attempt: str, task: Task) -> Submission:
+    """The attempt as it is handed in: without the key."""
+    fault = partial(fault_of_correction, question, attempt)
+    return Submission(question=question.unkeyed(), attempt=attempt, task=task, fault=fault)
 
 
 def verified_template(teacher: Teacher, question: Question, drops: Counter[str]) -> str | None:
@@ -108,14 +118,9 @@ def verified_template(teacher: Teacher, question: Question, drops: Counter[str])
     return template
 
 
-def verified_correction(teacher: Teacher, question: Question, attempt: str, drops: Counter[str]) -> str | None:
-    """The teacher's correction of an attempt if it leads to the key; else None, with the reason counted in `drops`."""
-    correction = teacher.correction(question.unkeyed(), attempt)
-    if correction is None:
-        drops["teacher has no correction"] += 1
-        return None
-    grade = grade_correction(question, attempt, correction, finished=True)
-    if not grade.correct or not grade.agrees:
-        drops["correction misses the key"] += 1
-        return None
-    return correction
+def _fault(what: str, text: str, grade: Grade, *, readable: bool = True) -> str | None:
+    if _GIVE_AWAY.search(text):
+        return f"{what} speaks of a given answer"
+    if not readable or not grade.answer:
+        return f"{what} cannot be read"
+    return None if grade.correct and grade.agrees else f"{what} {MISSES_KEY}"

@@ -16,9 +16,10 @@ from medcritical_ray.clinic.reasoning import (
 )
 from medcritical_ray.clinic.world import World
 from medcritical_ray.records import UnkeyedQuestion
+from medcritical_ray.reviews import RuleTeacher
 
 
-class ClinicTeacher:
+class ClinicTeacher(RuleTeacher):
     """Writes templates, and corrections that name the first wrong step."""
 
     def __init__(self, world: World) -> None:

@@ -77,18 +77,20 @@ class Price(Part):
 
 
 class EndpointConfig(Part):
-    """A large model behind an OpenAI-compatible endpoint, which `medcritical distill` asks for templates."""
+    """A large model behind an OpenAI-compatible endpoint: `medcritical distill` asks it for templates, and a run for
+    corrections if `teacher.corrections` says so. Each of the two has the budget for itself."""
 
     base_url: str = Field(min_length=1, description="Such as https://api.openai.com/v1 or http://localhost:8000/v1.")
     model: str = Field(min_length=1, description="Name of the model, as the endpoint knows it.")
     api_key_variable: str = Field(default="OPENAI_API_KEY", description="Environment variable that holds the key.")
     explain_form: bool = Field(
-        default=True, description="Tell the model the form of a template; one trained on it gets the question alone."
+        default=True,
+        description="Tell the model the form of what it writes; one trained on it gets the student's prompt alone.",
     )
     temperature: float = Field(default=0.0, ge=0, le=2, description="0 asks for the most probable text.")
     max_tokens: int = Field(default=1024, ge=1, description="Tokens of one answer, at most.")
-    max_steps: int = Field(default=6, ge=1, description="Steps of a template, at most, as the model is asked.")
-    max_revisions: int = Field(default=3, ge=0, description="How often a template that does not count is asked again.")
+    max_steps: int = Field(default=6, ge=1, description="Steps of a trace, at most, as the model is asked.")
+    max_revisions: int = Field(default=3, ge=0, description="How often what does not count is asked for again.")
     max_in_flight: int = Field(default=8, ge=1, description="Requests under way at a time.")
     timeout_s: float = Field(default=120.0, gt=0, description="Seconds that one request may take.")
     max_retries: int = Field(default=5, ge=0, description="How often a request that failed is repeated.")
@@ -111,7 +113,11 @@ class TeacherConfig(Part):
         description="The clinic's rules, the explanations that come with the questions, or what `distill` wrote.",
     )
     path: str | None = Field(default=None, description="The directory that `distill` wrote; for kind = 'distilled'.")
-    endpoint: EndpointConfig | None = Field(default=None, description="The large model that `distill` asks.")
+    corrections: Literal["rules", "endpoint"] = Field(
+        default="rules",
+        description="Who corrects what policies wrote: rules of that kind, or the model of `endpoint`, which costs.",
+    )
+    endpoint: EndpointConfig | None = Field(default=None, description="The large model that is asked.")
     num_questions: int = Field(default=1000, ge=1, description="Training questions that it writes templates of.")
     num_corrected: int | None = Field(
         default=None,

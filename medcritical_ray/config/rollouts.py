@@ -28,12 +28,19 @@ class GenerateConfig(Part):
 class CorrectConfig(Part):
     num_corrections: int = Field(default=4, ge=1, description="Corrections per attempt (M).")
     sampling: SamplingConfig = SamplingConfig()
-    policy: Literal["latest", "initial"] = Field(
-        default="latest", description="The corrector: the policy of this iteration, or that of stage 1 throughout."
+    policy: Literal["latest", "initial", "teacher"] = Field(
+        default="latest",
+        description="The corrector: the policy of this iteration, that of stage 1 throughout, or stage 1's teacher, "
+        "who writes one repair of each wrong attempt (a control arm).",
     )
     checked_share: float = Field(
         default=0.1, ge=0, le=1, description="Share of right attempts that the corrector checks without being told so."
     )
+
+    @property
+    def num_repairs(self) -> int:
+        """Repairs of one wrong attempt."""
+        return 1 if self.policy == "teacher" else self.num_corrections
 
 
 class PairsConfig(Part):

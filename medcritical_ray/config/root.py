@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
@@ -10,6 +11,7 @@ from medcritical_ray.config.part import Part
 from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig
 from medcritical_ray.config.training import DpoConfig, SftConfig
+from medcritical_ray.records import PairSource
 
 
 class Config(Part):
@@ -29,9 +31,21 @@ class Config(Part):
     evaluate: EvaluateConfig = EvaluateConfig()
     cluster: ClusterConfig = ClusterConfig()
 
+    @property
+    def pairing(self) -> PairsConfig:
+        """The bounds of pairs: where a wrong attempt has one repair, that is all the agreement there can be."""
+        agreement = min(self.pairs.min_agreement, self.correct.num_repairs)
+        return self.pairs.model_copy(update={"min_agreement": agreement})
+
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
-        problems = [*_data_problems(self), *_pair_problems(self), *_token_problems(self), *_machinery_problems(self)]
+        problems = [
+            *_data_problems(self),
+            *_teacher_problems(self),
+            *_pair_problems(self),
+            *_token_problems(self),
+            *_machinery_problems(self),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -48,8 +62,6 @@ def _data_problems(config: Config) -> Iterator[str]:
     refused = {"clinic": "explanations", "file": "clinic"}[questions.kind]
     if teacher.kind == refused:
         yield f"teacher.kind = {teacher.kind!r}: must be another where questions.kind = {questions.kind!r}"
-    if (teacher.kind == "distilled") != (teacher.path is not None):
-        yield f"teacher.path = {teacher.path!r}: must be a directory of `distill` where kind = 'distilled', only"
     for name in ("num_questions", "num_corrected"):
         if (getattr(teacher, name) or 0) > questions.num_train:
             allowed = f"must be at most questions.num_train = {questions.num_train}"
@@ -63,15 +75,34 @@ def _data_problems(config: Config) -> Iterator[str]:
         yield f"student.fresh.hidden_size = {student.fresh.hidden_size}: {allowed}"
 
 
+def _teacher_problems(config: Config) -> Iterator[str]:
+    teacher = config.teacher
+    if (teacher.kind == "distilled") != (teacher.path is not None):
+        yield f"teacher.path = {teacher.path!r}: must be a directory of `distill` where kind = 'distilled', only"
+    if teacher.corrections == "endpoint" and teacher.endpoint is None:
+        yield "teacher.endpoint is not set: must name base_url and model where teacher.corrections = 'endpoint'"
+    if teacher.endpoint and "@" in urlsplit(teacher.endpoint.base_url).netloc:
+        # A config is kept with its run; the value is not shown.
+        yield "teacher.endpoint.base_url: must hold no user and password: the key goes into the environment"
+
+
 def _pair_problems(config: Config) -> Iterator[str]:
+    used = {source for source, share in config.pairs.shares.items() if share > 0}
+    if "own" in used and config.generate.num_attempts < 2:
+        yield f"generate.num_attempts = {config.generate.num_attempts}: must be at least 2 where pairs.shares has 'own'"
+    if config.correct.policy != "teacher":
+        yield from _corrector_problems(config, used)
+    elif refused := sorted(used & {"repair", "keep"}):
+        # There is no corrector to be trained, and one repair is not compared with another.
+        yield f"pairs.shares has {refused[0]!r}: must not where correct.policy = 'teacher'"
+
+
+def _corrector_problems(config: Config, used: set[PairSource]) -> Iterator[str]:
     pairs, num_corrections = config.pairs, config.correct.num_corrections
-    used = {source for source, share in pairs.shares.items() if share > 0}
     if pairs.min_agreement > num_corrections:
         yield (
             f"pairs.min_agreement = {pairs.min_agreement}: must be at most correct.num_corrections = {num_corrections}"
         )
-    if "own" in used and config.generate.num_attempts < 2:
-        yield f"generate.num_attempts = {config.generate.num_attempts}: must be at least 2 where pairs.shares has 'own'"
     if "repair" in used and pairs.min_agreement == num_corrections:
         # A pair of this source has a failed repair as its rejected text.
         allowed = f"must be above pairs.min_agreement = {pairs.min_agreement} where pairs.shares has 'repair'"

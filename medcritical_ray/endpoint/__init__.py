@@ -1,1 +1,1 @@
-"""A teacher behind an OpenAI-compatible endpoint: what is asked, what it costs, and that nothing is paid for twice."""
+"""A large model behind an OpenAI-compatible endpoint: what is asked, what it costs, and that nothing is paid twice."""

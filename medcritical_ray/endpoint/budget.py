@@ -7,6 +7,7 @@ from typing import Any
 from medcritical_ray.config import EndpointConfig, Price
 from medcritical_ray.endpoint.responses import Usage
 from medcritical_ray.errors import MedCriticalError
+from medcritical_ray.reviews import Charges
 
 _TOKENS_PER_MESSAGE = 16
 """More than any chat template adds to a message."""
@@ -67,7 +68,7 @@ def cost_of(usage: Mapping[str, Usage], prices: Mapping[str, Price]) -> float | 
     """What the calls cost, in the currency of the prices; None, which is not nothing, if a model has no price."""
     if any(model not in prices for model in usage):
         return None
-    return sum(_cost(prices[model], used.prompt_tokens, used.completion_tokens) for model, used in usage.items())
+    return sum((_cost(prices[model], used.prompt_tokens, used.completion_tokens) for model, used in usage.items()), 0.0)
 
 
 def most_prompt_tokens(messages: list[dict[str, str]]) -> int:
@@ -75,23 +76,21 @@ def most_prompt_tokens(messages: list[dict[str, str]]) -> int:
     return sum(len(message["content"].encode()) + _TOKENS_PER_MESSAGE for message in messages)
 
 
+def charges_of(usage: Mapping[str, Usage], prices: Mapping[str, Price]) -> Charges:
+    """What the calls of all models took together."""
+    return Charges(
+        calls=sum(used.calls for used in usage.values()),
+        prompt_tokens=sum(used.prompt_tokens for used in usage.values()),
+        completion_tokens=sum(used.completion_tokens for used in usage.values()),
+        written_chars=sum(used.written_chars for used in usage.values()),
+        cost=cost_of(usage, prices),
+    )
+
+
 def ledger(usage: Mapping[str, Usage], prices: Mapping[str, Price]) -> dict[str, Any]:
-    """Calls, tokens and cost by model and in all; a cost that is not known is "unknown"."""
-    cost = cost_of(usage, prices)
-    return {
-        "calls": sum(used.calls for used in usage.values()),
-        "prompt_tokens": sum(used.prompt_tokens for used in usage.values()),
-        "completion_tokens": sum(used.completion_tokens for used in usage.values()),
-        "cost": "unknown" if cost is None else cost,
-        "models": {
-            model: {
-                "calls": used.calls,
-                "prompt_tokens": used.prompt_tokens,
-                "completion_tokens": used.completion_tokens,
-            }
-            for model, used in usage.items()
-        },
-    }
+    """The charges in all and by model."""
+    models = {model: charges_of({model: used}, prices).to_dict() for model, used in usage.items()}
+    return {**charges_of(usage, prices).to_dict(), "models": models}
 
 
 def _cost(price: Price, prompt_tokens: int, completion_tokens: int) -> float:

@@ -2,62 +2,86 @@
 
 import asyncio
 import os
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import openai
 from openai.types.chat import ChatCompletion
 
 from medcritical_ray.config import EndpointConfig
-from medcritical_ray.endpoint.budget import Budget, most_prompt_tokens
+from medcritical_ray.endpoint.budget import Budget, BudgetSpent, most_prompt_tokens
 from medcritical_ray.endpoint.responses import Response, ResponseStore, request_hash
 from medcritical_ray.errors import MedCriticalError, UserError
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _NUM_KEY_CHARS = 5
+_GONE_AFTER = 10
+"""Requests in a row, each repeated as often as the config says, that a working endpoint never leaves unanswered."""
 
 Messages = list[dict[str, str]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class NotAnswered(MedCriticalError, RuntimeError):
     """The endpoint gave no usable response to a request, however often it was asked."""
 
 
+class EndpointGone(MedCriticalError, RuntimeError):
+    """The endpoint answers nothing any more. What it did answer is kept."""
+
+
+def check_endpoint(config: EndpointConfig) -> None:
+    """Raises UserError, with the server's own message, if the endpoint cannot be used at all. Costs nothing."""
+    asyncio.run(_check(config))
+
+
+async def in_bulk(
+    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, num_workers: int, advance: Callable[[], None]
+) -> list[Result]:
+    """What `work` makes of each item, in their order, `num_workers` at a time; `advance` is told of each that is done.
+
+    A worker ends with the first error. The others finish what is under way, since it is paid for, before it is raised.
+    """
+    results: dict[int, Result] = {}
+    waiting = enumerate(items)
+
+    async def worker() -> None:
+        for position, item in waiting:
+            results[position] = await work(item)
+            advance()
+
+    ends = await asyncio.gather(*(worker() for _ in range(num_workers)), return_exceptions=True)
+    for error in ends:
+        if error:
+            raise error
+    return [results[position] for position in sorted(results)]
+
+
 class EndpointClient:
     """Answers from the store, else from the endpoint. Use it in one event loop, as a context manager.
 
     The openai client repeats what failed on the way (429, 5xx, broken connections, time-outs), and waits as long as a
-    Retry-After says; what arrives broken is asked for again here.
+    Retry-After says; what arrives broken is asked for again here. After an error that asking something else would not
+    mend, nothing more is asked.
     """
 
-    def __init__(self, config: EndpointConfig, store: ResponseStore) -> None:
+    def __init__(self, config: EndpointConfig, store: ResponseStore, purpose: str) -> None:
         self._config = config
         self._store = store
+        self._purpose = purpose
         self._budget = Budget(config, store.usage())
-        self._places = asyncio.Semaphore(config.max_in_flight)
-        self._client = openai.AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=_api_key(config),
-            timeout=config.timeout_s,
-            max_retries=config.max_retries,
-        )
-
-    async def check(self) -> None:
-        """Raises UserError, with the server's own message, if the endpoint cannot be used at all."""
-        try:
-            await self._client.with_options(max_retries=1).models.list()
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise self._refused(error) from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            raise UserError(f"no answer from {self._config.base_url} (teacher.endpoint.base_url): {cause}") from None
-        except openai.APIError:
-            return  # some endpoints list no models; the first request will tell
+        self._same: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._num_unanswered = 0
+        self._end: Exception | None = None
+        self._client = _openai_client(config)
 
     async def ask(self, messages: Messages) -> Response:
         """Raises NotAnswered if there is no usable response in the end, BudgetSpent before it might cost too much,
-        UserError if the endpoint refuses the key."""
+        UserError if the endpoint refuses the key, EndpointGone if it leaves everything unanswered."""
         request = {
             "model": self._config.model,
             "messages": messages,
@@ -65,13 +89,33 @@ class EndpointClient:
             "max_tokens": self._config.max_tokens,
         }
         key = request_hash(request)
-        async with self._places:
+        async with self._same[key]:  # whoever asks the same meanwhile finds it answered
             known = self._store.get(key)
             if known is not None:
                 return known
-            response = await self._pay_for(request, most_prompt_tokens(messages))
-            self._store.put(key, response)
+            if self._end:
+                raise self._end
+            try:
+                response = await self._answered(request, most_prompt_tokens(messages))
+                self._store.put(key, self._purpose, response)
+            except (NotAnswered, BudgetSpent):
+                raise
+            except Exception as error:
+                self._end = error
+                raise
             return response
+
+    async def _answered(self, request: dict[str, Any], prompt_tokens: int) -> Response:
+        try:
+            response = await self._pay_for(request, prompt_tokens)
+        except NotAnswered as error:
+            self._num_unanswered += 1
+            if self._num_unanswered < _GONE_AFTER:
+                raise
+            where = f"{self._config.base_url} (teacher.endpoint.base_url)"
+            raise EndpointGone(f"{where} left {_GONE_AFTER} requests in a row unanswered, the last: {error}") from None
+        self._num_unanswered = 0
+        return response
 
     async def _pay_for(self, request: dict[str, Any], prompt_tokens: int) -> Response:
         cause = ""
@@ -84,29 +128,16 @@ class EndpointClient:
                 taken = response.prompt_tokens, response.completion_tokens
                 return response
             except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                raise self._refused(error) from None
+                raise _refused(self._config, error) from None
             except openai.APIStatusError as error:
-                raise NotAnswered(f"{error.status_code}: {self._message(error)}") from None
+                raise NotAnswered(f"{error.status_code}: {_message(self._config, error)}") from None
             except openai.APIConnectionError as error:
-                raise NotAnswered(f"{error.__cause__ or error}") from None
+                raise NotAnswered(_without_key(self._config, str(error.__cause__ or error))) from None
             except (openai.OpenAIError, ValueError) as error:
-                cause = str(error)
+                cause = _without_key(self._config, str(error))
             finally:
                 await self._budget.give_back(prompt_tokens - taken[0], self._config.max_tokens - taken[1])
         raise NotAnswered(cause)
-
-    def _refused(self, error: openai.APIStatusError) -> UserError:
-        return UserError(
-            f"{self._config.base_url} refuses the key in ${self._config.api_key_variable} "
-            f"({error.status_code}): {self._message(error)}"
-        )
-
-    def _message(self, error: openai.APIStatusError) -> str:
-        """The server's own words, without the key, of which servers like to quote the beginning."""
-        body = error.body
-        text = str(body.get("message", error.message)) if isinstance(body, dict) else error.message
-        start = self._client.api_key[:_NUM_KEY_CHARS]
-        return " ".join("(key)" if start in word else word for word in text.split())
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,31 +148,71 @@ class EndpointClient:
         await self._client.close()
 
 
+async def _check(config: EndpointConfig) -> None:
+    try:
+        async with _openai_client(config) as client:
+            await client.with_options(max_retries=1).models.list()
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        raise _refused(config, error) from None
+    except openai.APIConnectionError as error:
+        cause = _without_key(config, str(error.__cause__ or error))
+        raise UserError(f"no answer from {config.base_url} (teacher.endpoint.base_url): {cause}") from None
+    except openai.APIError:
+        return  # some endpoints list no models; the first request will tell
+
+
+def _openai_client(config: EndpointConfig) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url=config.base_url, api_key=_api_key(config), timeout=config.timeout_s, max_retries=config.max_retries
+    )
+
+
 def _api_key(config: EndpointConfig) -> str:
-    key = os.environ.get(config.api_key_variable, "")
+    key = os.environ.get(config.api_key_variable, "").strip()
     if not key:
         raise UserError(
             f"${config.api_key_variable} is not set: put the endpoint's key there, or name another variable in "
             "teacher.endpoint.api_key_variable"
         )
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"${config.api_key_variable} holds characters that no key has: put the endpoint's key there")
     return key
 
 
+def _refused(config: EndpointConfig, error: openai.APIStatusError) -> UserError:
+    return UserError(
+        f"{config.base_url} refuses the key in ${config.api_key_variable} "
+        f"({error.status_code}): {_message(config, error)}"
+    )
+
+
+def _message(config: EndpointConfig, error: openai.APIStatusError) -> str:
+    """The server's own words."""
+    body = error.body
+    return _without_key(config, str(body.get("message", error.message)) if isinstance(body, dict) else error.message)
+
+
+def _without_key(config: EndpointConfig, text: str) -> str:
+    """The text in one line without the key, of which servers like to quote the beginning."""
+    start = _api_key(config)[:_NUM_KEY_CHARS]
+    return " ".join("(key)" if start in word else word for word in text.split())
+
+
 def _read(completion: Any, model: str) -> Response:
-    """Raises ValueError for a body that is no chat completion with a text."""
+    """Raises ValueError for a body that is no chat completion. One without a text, as from a model that thought for too
+    long, is a response: it was paid for."""
     if not isinstance(completion, ChatCompletion):
         raise ValueError("the body is no chat completion")
     if not completion.choices or completion.choices[0].message is None:
         raise ValueError("the response has no choices")
     choice, usage = completion.choices[0], completion.usage
-    if not choice.message.content:
-        raise ValueError("the response has no text")
+    text = choice.message.content or ""
     if usage is None:
         raise ValueError("the response does not say how many tokens it took")
     return Response(
         model=model,
-        text=choice.message.content,
-        finished=choice.finish_reason == "stop",
+        text=text,
+        finished=choice.finish_reason == "stop" and bool(text),
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
     )

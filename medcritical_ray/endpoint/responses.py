@@ -11,14 +11,15 @@ from typing import Any
 from medcritical_ray.errors import UserError
 
 _TABLE = """CREATE TABLE IF NOT EXISTS responses (
-    request TEXT PRIMARY KEY, model TEXT NOT NULL, text TEXT NOT NULL, finished INTEGER NOT NULL,
+    request TEXT PRIMARY KEY, purpose TEXT NOT NULL, model TEXT NOT NULL, text TEXT NOT NULL, finished INTEGER NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
 ) WITHOUT ROWID"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """What a model answered. `finished` means that it stopped by itself. Tokens are those that the endpoint counted."""
+    """What a model answered. `finished` means that it stopped by itself, and wrote something. Tokens are those that the
+    endpoint counted."""
 
     model: str
     text: str
@@ -29,11 +30,12 @@ class Response:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Calls that were answered, and their tokens."""
+    """Calls that were answered, their tokens, and the characters of the answers."""
 
     calls: int
     prompt_tokens: int
     completion_tokens: int
+    written_chars: int
 
 
 def request_hash(request: Mapping[str, Any]) -> str:
@@ -50,6 +52,7 @@ class ResponseStore:
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute(_TABLE)
+            self._database.execute("SELECT purpose FROM responses LIMIT 0")
         except sqlite3.Error as error:
             raise UserError(f"{path} is no store of responses: {error}") from None
 
@@ -70,23 +73,30 @@ class ResponseStore:
             completion_tokens=completion_tokens,
         )
 
-    def put(self, request: str, response: Response) -> None:
+    def put(self, request: str, purpose: str, response: Response) -> None:
+        """Keeps what the request, made for the purpose, was answered with."""
         values: Sequence[Any] = (
             request,
+            purpose,
             response.model,
             response.text,
             response.finished,
             response.prompt_tokens,
             response.completion_tokens,
         )
-        self._database.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)", values)
+        self._database.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
-    def usage(self) -> dict[str, Usage]:
-        """All that was ever answered, by model."""
+    def usage(self, purpose: str | None = None) -> dict[str, Usage]:
+        """All that was ever answered, by model: for one purpose, or for all."""
         rows = self._database.execute(
-            "SELECT model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens) FROM responses GROUP BY model"
+            "SELECT model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(LENGTH(text)) FROM responses "
+            "WHERE ?1 IS NULL OR purpose = ?1 GROUP BY model",
+            (purpose,),
         )
-        return {model: Usage(calls=n, prompt_tokens=p, completion_tokens=c) for model, n, p, c in rows}
+        return {
+            model: Usage(calls=n, prompt_tokens=p, completion_tokens=c, written_chars=chars)
+            for model, n, p, c, chars in rows
+        }
 
     def close(self) -> None:
         self._database.close()

@@ -17,6 +17,7 @@ from medcritical_ray.prompts import question_text
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question
+from medcritical_ray.reviews import Reviewer
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.trace import format_answer
@@ -156,8 +157,11 @@ def write_policy(directory: Path, skill: float, start: Path | None = None) -> No
 class SmallRun:
     """A small run on disk, opened and closed as by one process after the other."""
 
-    def __init__(self, root: Path, config: Config, skills: dict[str, float] = SKILLS) -> None:
+    def __init__(
+        self, root: Path, config: Config, skills: dict[str, float] = SKILLS, reviewer: Reviewer | None = None
+    ) -> None:
         self.config = config
+        self._reviewer = reviewer
         self.path = root / config.run.name
         self._skills = skills
         self._student = root / "student"
@@ -181,12 +185,14 @@ class SmallRun:
         train, dev, test = (
             QuestionSet.whole(files[s], self.config.questions.block_size) for s in ("train", "dev", "test")
         )
+        teacher = ClinicTeacher(load_world())
         all_questions = [question for questions in self._questions.values() for question in questions]
         return Game(
             config=self.config,
             run=run,
             team=FakeTeam(all_questions, self._skills, fails_at),
-            teacher=ClinicTeacher(load_world()),
+            teacher=teacher,
+            reviewer=self._reviewer or teacher,
             progress=FakeProgress(killed_at),
             student=self._student,
             train=train,

@@ -1,11 +1,11 @@
 """Stage 1's examples, from a teacher that says what each test wants it to say."""
 
 import random
-from collections import Counter
 
 from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import Demonstration, Question, Trajectory, UnkeyedQuestion, lettered
+from medcritical_ray.reviews import RuleTeacher, Tally
 from medcritical_ray.rollouts import Completion, attempt_turns
 from medcritical_ray.trace import KEEP
 
@@ -19,7 +19,7 @@ def question(question_id: str = "q1", key: str = "B") -> Question:
     return Question(id=question_id, source="hand", stem="How many?", options=lettered(["one", "two", "three"]), key=key)
 
 
-class FakeTeacher:
+class FakeTeacher(RuleTeacher):
     """Believes that two is right, whatever the key; its synthetic mistake is the one given."""
 
     def __init__(self, mistake: str | None = WRONG, correction: str | None = REDO) -> None:
@@ -54,7 +54,7 @@ def own(
     teacher: FakeTeacher | None = None,
 ) -> tuple[list[tuple[str, str, str]], dict[str, int]]:
     """(task, attempt shown, response) of each demonstration, and what was dropped."""
-    drops: Counter[str] = Counter()
+    tally = Tally()
     questions = [question(question_id) for question_id in ("q1", "q2")]
     made = own_corrections(
         teacher or FakeTeacher(),
@@ -62,37 +62,39 @@ def own(
         written,
         keeps_per_mistake=keeps_per_mistake,
         max_per_question=max_per_question,
-        drops=drops,
+        tally=tally,
     )
-    return [(d.task, d.prompt.split("\nAttempt:\n")[1].rpartition("\n")[0], d.response) for d in made], dict(drops)
+    return [(d.task, d.prompt.split("\nAttempt:\n")[1].rpartition("\n")[0], d.response) for d in made], dict(
+        tally.drops
+    )
 
 
 def synthetic(
     teacher: FakeTeacher, per_question: int = 1, key: str = "B"
 ) -> tuple[list[Demonstration], dict[str, int]]:
-    drops: Counter[str] = Counter()
-    made = synthetic_corrections(teacher, [question(key=key)], per_question=per_question, seed=0, drops=drops)
-    return list(made), dict(drops)
+    tally = Tally()
+    made = synthetic_corrections(teacher, [question(key=key)], per_question=per_question, seed=0, tally=tally)
+    return list(made), dict(tally.drops)
 
 
 def test_a_verified_template_shows_how_to_solve():
-    drops: Counter[str] = Counter()
-    assert list(template_demonstrations(FakeTeacher(), [question()], drops)) == [
+    tally = Tally()
+    assert list(template_demonstrations(FakeTeacher(), [question()], tally)) == [
         Demonstration(question_id="q1", task="solve", prompt=solve_prompt(question().unkeyed()), response=RIGHT)
     ]
-    assert drops == {}
+    assert tally.drops == {}
 
 
 def test_a_template_that_misses_the_key_is_dropped_and_counted():
-    drops: Counter[str] = Counter()
-    made = list(template_demonstrations(FakeTeacher(), [question("q1"), question("q2", key="C")], drops))
+    tally = Tally()
+    made = list(template_demonstrations(FakeTeacher(), [question("q1"), question("q2", key="C")], tally))
     assert [demonstration.question_id for demonstration in made] == ["q1"]
-    assert drops == {"template misses the key": 1}
+    assert tally.drops == {"template misses the key": 1}
 
 
 def test_the_teacher_is_only_ever_shown_questions_without_a_key():
     teacher = FakeTeacher()
-    list(template_demonstrations(teacher, [question()], Counter()))
+    list(template_demonstrations(teacher, [question()], Tally()))
     synthetic(teacher)
     own(attempts([WRONG]), teacher=teacher)
     assert teacher.shown == [question().unkeyed()] * len(teacher.shown)

@@ -11,8 +11,9 @@ from medcritical_ray.records import Question, lettered
 from medcritical_ray.teachers import (
     TemplateTeacher,
     explained_template,
+    fault_of_correction,
     fault_of_template,
-    verified_correction,
+    submission,
     verified_template,
 )
 from medcritical_ray.trace import KEEP
@@ -129,27 +130,46 @@ def test_an_attempt_with_another_answer_is_redone_from_the_first_step_that_diffe
 def test_an_attempt_of_any_length_is_led_to_the_key(steps: list[str]):
     lines = [f"Step {number}: {step}" for number, step in enumerate(steps, 1)]
     attempt = "\n".join([*lines, "Answer: 氯化钾 (C)"])
-    drops: Counter[str] = Counter()
-    correction = verified_correction(teacher(), ONE, attempt, drops)
+    correction = teacher().correction(ONE.unkeyed(), attempt)
     assert correction is not None
-    assert drops == {}
+    assert fault_of_correction(ONE, attempt, correction) is None
 
 
-def test_a_correction_that_misses_the_key_is_dropped_and_counted():
-    drops: Counter[str] = Counter()
+def test_a_correction_that_misses_the_key_does_not_count():
     attempt = "Step 1: 铁。\nAnswer: 硫酸亚铁 (B)"
-    assert verified_correction(teacher("碳酸钙（A对）补充铁。"), ONE, attempt, drops) is None
-    assert drops == {"correction misses the key": 1}
+    correction = teacher("碳酸钙（A对）补充铁。").correction(ONE.unkeyed(), attempt)
+    assert correction is not None
+    assert fault_of_correction(ONE, attempt, correction) == "correction misses the key"
 
 
 def test_keeping_the_right_letter_beside_another_options_text_does_not_count():
-    class Keeps(TemplateTeacher):
-        def correction(self, question: object, attempt: str) -> str | None:
-            return KEEP
+    assert fault_of_correction(ONE, "Step 1: 铁。\nAnswer: 碳酸钙 (B)", KEEP) == "correction misses the key"
 
-    drops: Counter[str] = Counter()
-    assert verified_correction(Keeps({}), ONE, "Step 1: 铁。\nAnswer: 碳酸钙 (B)", drops) is None
-    assert drops == {"correction misses the key": 1}
+
+@pytest.mark.parametrize(
+    ("correction", "fault"),
+    [
+        ("It should be iron (B).", "correction cannot be read"),
+        ("Check: step 7 is wrong: no.\nStep 7: 铁。\nAnswer: 硫酸亚铁 (B)", "correction cannot be read"),
+        ("Check: step 1 is wrong: no.\nStep 1: 铁。", "correction cannot be read"),
+        (KEEP, "correction misses the key"),
+        (
+            "Check: the answer is wrong: the answer key says B.\nAnswer: 硫酸亚铁 (B)",
+            "correction speaks of a given answer",
+        ),
+        ("Check: the answer is wrong: calcium is no iron.\nAnswer: 硫酸亚铁 (B)", None),
+    ],
+)
+def test_a_correction_counts_only_if_it_can_be_read_reaches_the_key_and_gives_nothing_away(
+    correction: str, fault: str | None
+):
+    assert fault_of_correction(ONE, "Step 1: 钙。\nAnswer: 碳酸钙 (A)", correction) == fault
+
+
+def test_what_is_handed_in_holds_no_key():
+    handed_in = submission(ONE, "Step 1: 钙。\nAnswer: 碳酸钙 (A)", "repair")
+    assert handed_in.question == ONE.unkeyed()
+    assert not hasattr(handed_in, "key")
 
 
 def test_a_synthetic_mistake_is_the_template_with_another_option():

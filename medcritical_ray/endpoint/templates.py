@@ -1,9 +1,11 @@
-"""Templates by a large model: asked for in one form, and asked for again, told only that they are wrong."""
+"""Templates by a large model."""
+
+from functools import partial
 
 from medcritical_ray.config import EndpointConfig
 from medcritical_ray.distilled import Distilled
-from medcritical_ray.endpoint.budget import BudgetSpent
-from medcritical_ray.endpoint.client import EndpointClient, Messages, NotAnswered
+from medcritical_ray.endpoint.asking import ask_until_it_counts
+from medcritical_ray.endpoint.client import EndpointClient, Messages
 from medcritical_ray.prompts import question_text, solve_prompt
 from medcritical_ray.records import Question, UnkeyedQuestion
 from medcritical_ray.teachers import fault_of_template
@@ -19,8 +21,6 @@ Answer: the text of the right option (its letter)
 Take as many steps as it needs, up to {max_steps}. If several options are right, write their texts separated by "; " and
 their letters together: Answer: fever; cough (AC)"""
 
-_REVISE = "That is wrong. Find the mistake and write the whole solution again, in the same form."
-
 
 async def distilled(client: EndpointClient, question: Question, config: EndpointConfig) -> Distilled:
     """Asks for the question's template, and for revisions until one counts or `max_revisions` are used up.
@@ -28,20 +28,14 @@ async def distilled(client: EndpointClient, question: Question, config: Endpoint
     The model is shown the question without its key. A template counts if it reaches the key and gives nothing away.
     """
     messages = first_messages(question.unkeyed(), config)
-    reason = ""
-    for num_asked in range(1, config.max_revisions + 2):
-        try:
-            response = await client.ask(messages)
-        except NotAnswered as error:
-            return _rejected(question, f"endpoint: {error}", num_asked)
-        except BudgetSpent as error:
-            return _rejected(question, f"budget: {error}", num_asked)
-        text = response.text.strip()
-        reason = "cut off" if not response.finished else fault_of_template(question, text) or ""
-        if not reason:
-            return Distilled(question_id=question.id, template=text, reason=None, num_asked=num_asked)
-        messages = [*messages, {"role": "assistant", "content": text}, {"role": "user", "content": _REVISE}]
-    return _rejected(question, reason, config.max_revisions + 1)
+    fault = partial(fault_of_template, question)
+    written = await ask_until_it_counts(client, messages, fault, max_revisions=config.max_revisions)
+    return Distilled(
+        question_id=question.id,
+        template=None if written.fault else written.text,
+        reason=written.fault,
+        num_asked=written.num_asked,
+    )
 
 
 def first_messages(question: UnkeyedQuestion, config: EndpointConfig) -> Messages:
@@ -51,7 +45,3 @@ def first_messages(question: UnkeyedQuestion, config: EndpointConfig) -> Message
         {"role": "system", "content": _FORM.format(max_steps=config.max_steps)},
         {"role": "user", "content": question_text(question)},
     ]
-
-
-def _rejected(question: Question, reason: str, num_asked: int) -> Distilled:
-    return Distilled(question_id=question.id, template=None, reason=reason, num_asked=num_asked)
