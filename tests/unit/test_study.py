@@ -53,7 +53,7 @@ def test_stage_1_is_gone_through_once_and_shared(study: tuple[Path, dict[str, li
     for arm in ARMS:
         assert {iteration for iteration, _ in phases[arm]} == {1}
         weights = [arm_run(out, 0, name).policies / "v0000" / "model.safetensors" for name in (TRUNK, arm)]
-        assert os.path.samefile(*weights)
+        assert weights[0].samefile(weights[1])
 
 
 def test_every_arm_makes_pairs_of_its_own_sources_only(study: tuple[Path, dict[str, list[tuple[int, str]]]]):
@@ -134,7 +134,7 @@ def test_arms_that_cannot_be_are_refused(tmp_path: Path, text: str, message: str
 
 
 def test_the_ablations_are_arms():
-    ablations = Path(__file__).parents[2] / "jobs" / "configs" / "ablations.toml"
+    ablations = Path(__file__).parents[2] / "jobs" / "configs" / "arms" / "ablations.toml"
     assert {"trajectory", "latest_corrector", "corrector_pairs"} <= set(read_arms(ablations, BASE))
 
 
