@@ -1,21 +1,18 @@
 """Distillation against a server that misbehaves on purpose: every question ends, and nothing is paid for twice."""
 
 import json
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from endpoint_server import KEY, Handler, Serve, Server, completion, servers
 
 from jobs.cli import main
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 
-KEY = "sk-very-secret-key"
 STEMS = [f"Which is it, number {n}?" for n in range(12)]
 QUESTIONS = [
     Question(id=f"q{n}", source="test", stem=stem, options=lettered(["rest", "water", "aspirin"]), key="B")
@@ -23,81 +20,14 @@ QUESTIONS = [
 ]
 RIGHT = "Thought: think.\nStep 1: it is water.\nAnswer: water (B)"
 WRONG = "Thought: think.\nStep 1: it is rest.\nAnswer: rest (A)"
-USAGE = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
 
 Answer = Callable[["Handler"], None]
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers each request as the server's `script` has it, by the request's messages and how often they came."""
-
-    server: "Server"
-    messages: list[dict[str, str]]
-
-    def do_GET(self) -> None:
-        self.reply(200, {"object": "list", "data": []})
-
-    def do_POST(self) -> None:
-        if self.headers["Authorization"] != f"Bearer {KEY}":
-            self.reply(401, {"error": {"message": f"Incorrect API key: {self.headers['Authorization'].split()[1]}"}})
-            return
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.messages = body["messages"]
-        with self.server.lock:
-            self.server.asked[json.dumps(self.messages)] += 1
-            num_asked = self.server.asked[json.dumps(self.messages)]
-        self.server.script(self, num_asked)
-
-    def reply(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def answer(self, text: str, finish_reason: str = "stop") -> None:
-        with self.server.lock:
-            self.server.num_answered += 1
-        self.reply(200, completion(text, finish_reason))
-
-    @property
-    def number(self) -> int:
-        return next(n for n, stem in enumerate(STEMS) if stem in self.messages[1]["content"])
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    def __init__(self, script: Callable[[Handler, int], None]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script = script
-        self.lock = threading.Lock()
-        self.asked: Counter[str] = Counter()
-        self.num_answered = 0
-
-
-def completion(text: str, finish_reason: str = "stop") -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
-    return {"id": "c", "object": "chat.completion", "created": 0, "model": "big", "choices": [choice], "usage": USAGE}
-
-
 @pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[Handler, int], None]], Server]]:
-    servers: list[Server] = []
-
-    def start(script: Callable[[Handler, int], None]) -> Server:
-        servers.append(Server(script))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+def serve() -> Iterator[Serve]:
+    with servers() as start:
+        yield start
 
 
 @pytest.fixture
@@ -176,7 +106,7 @@ def misbehave(handler: Handler, num_asked: int) -> None:
 
 
 def test_every_question_ends_as_a_template_or_a_reject_with_its_reason(
-    config: Path, serve: Callable[[Callable[[Handler, int], None]], Server], capsys: pytest.CaptureFixture[str]
+    config: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
 ):
     server = serve(misbehave)
     assert distill(config, server) == 0
@@ -190,13 +120,11 @@ def test_every_question_ends_as_a_template_or_a_reject_with_its_reason(
     assert troubles.get(6, "endpoint: ").startswith("endpoint: ")
     assert costs["calls"] == server.num_answered
     assert costs["prompt_tokens"] == 30 * costs["calls"]
-    assert costs["cost"] == "unknown"
+    assert costs["cost"] is None
     assert "cost unknown" in capsys.readouterr().out
 
 
-def test_what_was_answered_is_never_asked_again(
-    config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]
-):
+def test_what_was_answered_is_never_asked_again(config: Path, serve: Serve):
     def dies_on_the_way(handler: Handler, num_asked: int) -> None:
         if server.num_answered < 4:
             handler.answer(RIGHT)
@@ -217,7 +145,7 @@ def test_what_was_answered_is_never_asked_again(
 
 def test_a_wrong_key_fails_before_any_work_and_is_not_repeated(
     config: Path,
-    serve: Callable[[Callable[[Handler, int], None]], Server],
+    serve: Serve,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -235,9 +163,7 @@ def test_an_endpoint_that_is_not_there_fails_before_any_work(config: Path, capsy
     assert "no answer from http://127.0.0.1:1/v1 (teacher.endpoint.base_url)" in capsys.readouterr().err
 
 
-def test_the_budget_stops_before_it_is_exceeded(
-    config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]
-):
+def test_the_budget_stops_before_it_is_exceeded(config: Path, serve: Serve):
     server = serve(lambda handler, num_asked: handler.answer(RIGHT))
     # A request may take some 900 tokens: its prompt's bytes, and the most that it may write. It takes 50.
     limit = ["teacher.endpoint.max_tokens=100", "teacher.endpoint.max_tokens_spent=1100"]
@@ -250,14 +176,14 @@ def test_the_budget_stops_before_it_is_exceeded(
     assert server.num_answered == 10
 
 
-def test_a_price_makes_the_cost_known(config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]):
+def test_a_price_makes_the_cost_known(config: Path, serve: Serve):
     server = serve(lambda handler, num_asked: handler.answer(RIGHT))
     price = "teacher.endpoint.prices.big={input_per_million=1.0, output_per_million=10.0}"
     assert distill(config, server, price, "teacher.endpoint.max_cost=1.0") == 0
     assert outcome(config)[2]["cost"] == pytest.approx(10 * (30 * 1.0 + 20 * 10.0) / 1e6)
 
 
-def test_what_was_distilled_is_taught(config: Path, serve: Callable[[Callable[[Handler, int], None]], Server]):
+def test_what_was_distilled_is_taught(config: Path, serve: Serve):
     from medcritical_ray.config_files import load_config
     from medcritical_ray.prepare import make_teacher
 

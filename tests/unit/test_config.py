@@ -176,6 +176,29 @@ def test_a_pair_source_that_could_never_make_a_pair_is_refused(values: dict, exp
     assert expected in problems_of(values)
 
 
+def test_a_teachers_one_repair_is_all_the_agreement_that_there_can_be():
+    config = Config.model_validate({"correct": {"policy": "teacher"}, "pairs": {"min_agreement": 3}})
+    assert (config.correct.num_repairs, config.pairing.min_agreement) == (1, 1)
+    config = Config.model_validate({"correct": {"num_corrections": 4}, "pairs": {"min_agreement": 3}})
+    assert (config.correct.num_repairs, config.pairing.min_agreement) == (4, 3)
+
+
+@pytest.mark.parametrize("source", ["repair", "keep"])
+def test_a_teachers_repairs_train_no_corrector(source: str):
+    values = {"correct": {"policy": "teacher"}, "pairs": {"shares": {"correction": 0.5, source: 0.5}}}
+    assert f"pairs.shares has '{source}': must not where correct.policy = 'teacher'" in problems_of(values)
+
+
+def test_corrections_by_an_endpoint_need_one():
+    expected = "teacher.endpoint is not set: must name base_url and model where teacher.corrections = 'endpoint'"
+    assert expected in problems_of({"teacher": {"corrections": "endpoint"}})
+
+
+def test_an_endpoint_alone_is_asked_for_no_corrections():
+    config = Config.model_validate({"teacher": {"endpoint": {"base_url": "http://localhost/v1", "model": "big"}}})
+    assert config.teacher.corrections == "rules"
+
+
 def test_a_source_with_share_zero_demands_nothing():
     shares = {"correction": 1.0, "keep": 0.0}
     assert (

@@ -134,6 +134,13 @@ def test_a_bad_override_is_told_as_such(config_file: Path, override: str, expect
     assert message_of(config_file, "[run]\nseed = 1\n", override) == expected
 
 
+def test_a_password_in_an_address_is_refused_and_not_shown(config_file: Path):
+    text = 'teacher.endpoint = { base_url = "https://me:hunter2@big.example/v1", model = "big" }'
+    message = message_of(config_file, text)
+    assert message.startswith("my.toml: teacher.endpoint.base_url: must hold no user and password")
+    assert "hunter2" not in message
+
+
 def test_several_problems_make_one_line(config_file: Path):
     assert message_of(config_file, "dpo.beta = -1", "run.seed=-2") == (
         "--set: run.seed = -2: must be greater than or equal to 0; my.toml: dpo.beta = -1: must be greater than 0"

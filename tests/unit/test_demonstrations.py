@@ -1,11 +1,12 @@
 """Stage 1's examples, from a teacher that says what each test wants it to say."""
 
 import random
+from collections.abc import Sequence
 
 from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import Demonstration, Question, Trajectory, UnkeyedQuestion, lettered
-from medcritical_ray.reviews import RuleTeacher, Tally
+from medcritical_ray.reviews import Charges, RuleTeacher, Submission, Tally, Written
 from medcritical_ray.rollouts import Completion, attempt_turns
 from medcritical_ray.trace import KEEP
 
@@ -197,3 +198,41 @@ def test_an_attempt_without_a_correction_is_dropped_and_counted():
     made, drops = own(attempts([WRONG, OTHER_WRONG]), teacher=KeepingTeacher(correction=None))
     assert made == []
     assert drops == {"teacher has no correction": 2}
+
+
+class NotingTeacher(KeepingTeacher):
+    """Notes what is handed in together; fails on `WRONG`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds: list[list[tuple[str, str]]] = []
+
+    def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
+        return None if attempt == WRONG else super().correction(question, attempt)
+
+    def corrections(self, submissions: Sequence[Submission], iteration: int) -> list[Written]:
+        self.rounds.append([(each.task, each.attempt) for each in submissions])
+        return super().corrections(submissions, iteration)
+
+
+def test_a_mistake_is_handed_in_only_if_those_before_it_leave_room():
+    teacher = NotingTeacher()
+    another = WRONG.replace("think", "guess")
+    made, drops = own(attempts([WRONG, RIGHT, OTHER_WRONG, another]), max_per_question=1, teacher=teacher)
+    assert teacher.rounds == [[("repair", WRONG), ("check", RIGHT)], [("repair", OTHER_WRONG)]]
+    assert [(task, attempt) for task, attempt, _ in made] == [
+        ("check", RIGHT),
+        ("repair", OTHER_WRONG),
+        ("check", OTHER_WRONG),
+    ]
+    assert drops == {"teacher has no correction": 1, "mistake over the limit per question": 1}
+
+
+def test_what_a_teacher_was_asked_is_counted():
+    tally = Tally()
+    list(template_demonstrations(FakeTeacher(), [question()], tally))
+    list(synthetic_corrections(FakeTeacher(), [question()], per_question=1, seed=0, tally=tally))
+    assert (tally.num_texts, tally.num_chars) == (3, len(RIGHT) + len(REDO) + len(KEEP))
+    assert FakeTeacher().charges(0, tally) == Charges(
+        calls=3, prompt_tokens=0, completion_tokens=0, written_chars=tally.num_chars, cost=0.0
+    )

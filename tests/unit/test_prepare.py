@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from medcritical_ray.config import Config, TeacherConfig
+from medcritical_ray.distilled import read_charges
 from medcritical_ray.errors import UserError
+from medcritical_ray.files import write_json
 from medcritical_ray.prepare import fingerprints, prepare_questions, write_prepared
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
+from medcritical_ray.reviews import Charges
 from medcritical_ray.run_directory import RunDirectory
 
 
@@ -72,6 +75,19 @@ def test_where_only_test_has_a_file_dev_comes_from_the_training_file(files: dict
 def test_a_file_that_is_missing_is_named_with_its_key(files: dict[str, str]):
     with pytest.raises(UserError, match=r"questions\.test_path = gone\.jsonl: no such file"):
         fingerprints(config_of(files, test_path="gone.jsonl"))
+
+
+def test_templates_took_what_their_ledger_says_and_nobody_knows_what_without_one(tmp_path: Path):
+    (tmp_path / "templates.jsonl").write_text('{"question_id": "q1", "template": "four"}\n')
+    assert read_charges(tmp_path) == Charges(written_chars=4, cost=None)
+    ledger = Charges(calls=3, prompt_tokens=90, completion_tokens=60, written_chars=300, cost=0.25)
+    write_json(tmp_path / "ledger.json", {**ledger.to_dict(), "models": {}})
+    assert read_charges(tmp_path) == ledger
+
+
+def test_a_cost_that_is_not_known_makes_none_of_the_sum():
+    assert Charges(calls=1, cost=0.5) + Charges(calls=2, cost=0.25) == Charges(calls=3, cost=0.75)
+    assert Charges(calls=1, cost=0.5) + Charges(calls=2, cost=None) == Charges(calls=3, cost=None)
 
 
 def test_other_templates_make_another_run(files: dict[str, str], tmp_path: Path):

@@ -16,6 +16,7 @@ CONFIG: dict[str, Any] = {
     "run": {"seed": 0, "directory": "runs"},
     "dpo": {"beta": 0.1, "num_epochs": 1, "learning_rate": 5e-6},
     "engines": {"num_engines": 2, "request_timeout_s": 60.0, "dtype": "bfloat16"},
+    "teacher": {"endpoint": {"model": "big", "max_cost": 5.0, "prices": {}}},
 }
 PHASES = ["generate", "correct", "pair", "train", "publish", "evaluate"]
 
@@ -111,6 +112,17 @@ def test_what_decides_an_engines_text_may_not_change(tmp_path: Path):
     create(tmp_path).close()
     with pytest.raises(UserError, match=r"engines\.dtype is"):
         resume(tmp_path, changed("engines", dtype="float32"))
+
+
+def test_a_teachers_budget_may_be_raised_and_its_price_told_but_it_stays_the_same_model(tmp_path: Path):
+    create(tmp_path).close()
+    prices = {"big": {"input_per_million": 1.0, "output_per_million": 2.0}}
+    richer = {"model": "big", "max_cost": 9.0, "prices": prices}
+    with resume(tmp_path, changed("teacher", endpoint=richer)) as run:
+        changes = next(event for event in run.events() if event["event"] == "run resumed")["changes"]
+    assert changes[0] == "teacher.endpoint.max_cost: 5.0 -> 9.0"
+    with pytest.raises(UserError, match=r"teacher\.endpoint\.model is"):
+        resume(tmp_path, changed("teacher", endpoint={**richer, "model": "other"}))
 
 
 def test_phases_are_remembered_with_their_results(tmp_path: Path):

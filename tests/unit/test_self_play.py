@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import RESUME_COMMAND, SKILLS, TOKENS_OF_VERSION, SmallRun, small_config
 
+from medcritical_ray.clinic.teacher import ClinicTeacher
+from medcritical_ray.clinic.world import load_world
 from medcritical_ray.errors import RunFailed, UserError
-from medcritical_ray.game import Game
+from medcritical_ray.game import TEACHER_VERSION, Game
 from medcritical_ray.policies import Policy, PolicyStore
-from medcritical_ray.records import Demonstration, PreferencePair, Trajectory
+from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
+from medcritical_ray.reviews import Submission, Written
 from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.seeds import derive_seed
 from medcritical_ray.self_play import TOO_FEW_PAIRS, self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise
 from medcritical_ray.tables import iter_parts
+from medcritical_ray.trace import KEEP
 
 STAGE_ONE_PHASES = [
     "evaluate_base",
@@ -339,3 +344,138 @@ def test_the_teacher_may_correct_attempts_at_more_questions_than_it_solves(tmp_p
     assert corrected <= set(train[:5])
     # Self-play begins with the questions that stage 1 has not used.
     assert {t.question_id for t in trajectories(run, "001/attempts")} == set(train[5:13])
+
+
+class Reviewing(ClinicTeacher):
+    """The clinic's teacher, who repairs every third attempt wrongly, gives away the key with every third, and says "the
+    teacher died" when it is asked for the given time."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        super().__init__(load_world())
+        self._dies_at = dies_at
+        self.reviewed: list[Submission] = []
+        self.num_blocks = 0
+
+    def corrections(self, submissions: Sequence[Submission], iteration: int) -> list[Written]:
+        self.num_blocks += iteration > 0
+        if iteration and self.num_blocks == self._dies_at:
+            raise RuntimeError("the teacher died")
+        if iteration:
+            self.reviewed += submissions
+        return super().corrections(submissions, iteration)
+
+    def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
+        right = super().correction(question, attempt)
+        kind = derive_seed(0, 0, question.id, "repair", len(attempt), 0) % 3
+        if right is None or right == KEEP or kind == 2:
+            return right
+        given = right.replace("is wrong: ", "is wrong: the answer key says so: ")
+        return given if kind else attempt and KEEP
+
+
+TAUGHT = {"correct": {"policy": "teacher", "num_corrections": 3}, "pairs": {"min_agreement": 3}}
+
+
+@pytest.fixture(scope="module")
+def corrected_by_teacher(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallRun, Game, Reviewing]:
+    """A run whose wrong attempts the teacher repairs, in stage 2, too."""
+    reviewer = Reviewing()
+    run = SmallRun(tmp_path_factory.mktemp("taught"), small_config(**TAUGHT), reviewer=reviewer)
+    game = run.open()
+    assert play_all(game).version == 2
+    return run, game, reviewer
+
+
+def test_a_teacher_repairs_every_wrong_attempt_once_and_checks_none(
+    corrected_by_teacher: tuple[SmallRun, Game, Reviewing],
+):
+    run = corrected_by_teacher[0]
+    for iteration in ("001", "002"):
+        attempts = trajectories(run, f"{iteration}/attempts")
+        corrections = trajectories(run, f"{iteration}/corrections")
+        assert [(t.question_id, t.attempt, t.task, t.sample, t.version) for t in corrections] == [
+            (t.question_id, t.attempt, "repair", 0, TEACHER_VERSION) for t in attempts if t.answer and not t.correct
+        ]
+    assert {each.task for each in corrected_by_teacher[2].reviewed} == {"repair"}
+
+
+def test_one_right_repair_of_a_teacher_makes_a_pair(corrected_by_teacher: tuple[SmallRun, Game, Reviewing]):
+    run = corrected_by_teacher[0]
+    pairs = list(iter_parts(run.path / "iterations/002/candidates", PreferencePair))
+    versions = {(pair.source, pair.chosen_version, pair.rejected_version) for pair in pairs}
+    assert versions == {("correction", TEACHER_VERSION, 1), ("own", 1, 1)}
+
+
+def test_a_teachers_repair_that_does_not_count_is_never_right(
+    corrected_by_teacher: tuple[SmallRun, Game, Reviewing],
+):
+    run, game, _ = corrected_by_teacher
+    corrections = trajectories(run, "001/corrections")
+    counted = game.run.result(1, "correct")
+    assert counted["dropped"] == {
+        "correction misses the key": sum(t.output == KEEP for t in corrections),
+        "correction speaks of a given answer": sum("answer key" in t.output for t in corrections),
+    }
+    assert min(counted["dropped"].values()) > 0
+    assert counted["repair_wrong"] == counted["dropped"]["correction misses the key"]
+    assert counted["repair_unreadable"] == counted["dropped"]["correction speaks of a given answer"]
+    assert counted["repair_right"] == len(corrections) - sum(counted["dropped"].values()) > 0
+    assert not any(t.correct for t in corrections if t.output == KEEP or "answer key" in t.output)
+
+
+def test_beside_a_teacher_the_corrector_that_is_evaluated_is_version_0(
+    corrected_by_teacher: tuple[SmallRun, Game, Reviewing],
+):
+    run, game, _ = corrected_by_teacher
+    assert {t.version for t in trajectories(run, "002/evaluation/test/answers")} == {2}
+    assert {t.version for t in trajectories(run, "002/evaluation/test/corrections")} == {0}
+    assert {version for role, version in game.team.served if role == "corrector"} == {0}
+
+
+def test_a_teacher_by_rules_costs_calls_and_nothing_else(corrected_by_teacher: tuple[SmallRun, Game, Reviewing]):
+    run, game, reviewer = corrected_by_teacher
+    repairs = [t for number in ("001", "002") for t in trajectories(run, f"{number}/corrections")]
+    stages = summarise(game, 2)["teacher"]
+    assert stages["stage_2"] == {
+        "calls": len(reviewer.reviewed),
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "written_chars": sum(len(t.output) for t in repairs),
+        "cost": 0.0,
+    }
+    assert len(repairs) == len(reviewer.reviewed)
+    # Six templates, a synthetic mistake of each, the templates once more to keep them, and distinct own attempts.
+    assert stages["stage_1"]["calls"] >= 18
+    assert stages["stage_1"]["cost"] == 0.0
+
+
+def test_without_a_teacher_in_stage_2_it_costs_nothing_there(finished: tuple[SmallRun, Game]):
+    assert summarise(finished[1], 2)["teacher"]["stage_2"] == {
+        "calls": 0,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "written_chars": 0,
+        "cost": 0.0,
+    }
+
+
+def test_a_run_whose_teacher_dies_at_every_second_block_repairs_none_twice_and_ends_with_the_same_rows(
+    corrected_by_teacher: tuple[SmallRun, Game, Reviewing], tmp_path: Path
+):
+    reviewed: list[Submission] = []
+    failures = []
+    path = tmp_path / small_config().run.name
+    while not (path / "iterations/002/DONE").exists():
+        reviewer = Reviewing(dies_at=2)
+        game = SmallRun(tmp_path, small_config(**TAUGHT), reviewer=reviewer).open()
+        try:
+            play_all(game)
+        except RunFailed as error:
+            failures.append(str(error).partition(";")[0])
+        reviewed += reviewer.reviewed
+    assert failures == [f"iteration {number}, correct: the teacher died" for number in (1, 1, 2)]
+    finished_run, finished_game, _ = corrected_by_teacher
+    assert rows_of(SmallRun(tmp_path, small_config(**TAUGHT))) == rows_of(finished_run)
+    keys = [(each.question.id, each.attempt) for each in reviewed]
+    assert keys == [(each.question.id, each.attempt) for each in corrected_by_teacher[2].reviewed]
+    assert summarise(game, 2)["teacher"] == summarise(finished_game, 2)["teacher"]
