@@ -46,6 +46,16 @@ def test_every_block_comes_back_once_in_order_and_the_same_each_time(pool: Engin
     assert written(pool) == first
 
 
+def test_versions_of_two_runs_may_have_the_same_number(pool: EnginePool, tied_policies: tuple[Path, Path]):
+    of_one_run = written(pool)
+    assert pool.serves(0, tied_policies[0])
+    assert not pool.serves(0, tied_policies[1])
+    pool.broadcast(0, tied_policies[1])
+    assert written(pool) != of_one_run
+    pool.broadcast(0, tied_policies[0])
+    assert written(pool) == of_one_run
+
+
 def test_a_prompt_that_does_not_fit_is_the_users_to_mend_and_the_pool_goes_on(pool: EnginePool):
     with pytest.raises(UserError, match=r"^engines\.max_model_len 128 is too short"):
         list(pool.map([("too-long", [Request(prompt=" w1" * 120, seed=0)])], SAMPLED))

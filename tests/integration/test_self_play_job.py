@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 CONFIG = Path(__file__).parents[2] / "jobs" / "configs" / "test_tiny.toml"
 COMMAND = [
     *(sys.executable, "-m", "jobs.self_play", "--config", str(CONFIG)),
-    *("--set", "run.directory=here", "--set", "run.num_iterations=1"),
+    # One SFT less: stage 1 has two of them, and a training worker takes most of a minute to start.
+    *("--set", "run.directory=here", "--set", "run.num_iterations=1", "--set", "sft.own_attempts=0"),
 ]
 PATIENCE_S = 240
 
