@@ -18,6 +18,7 @@ COMMANDS = {
     "study": "compare self-correction with its controls, over seeds, each from the same student of stage 1",
     "evaluate": "measure a policy on questions, alone or against another policy",
     "distill": "have a large model write the templates of stage 1, within a budget",
+    "export": "write a policy of a run as a Hugging Face directory with a model card",
     "questions": "read a question file and count what was loaded and what was quarantined",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",

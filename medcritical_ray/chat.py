@@ -7,7 +7,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from medcritical_ray.errors import UserError
 
-_GENERIC_CLASSES = {"TokenizersBackend", "PreTrainedTokenizerFast"}
+GENERIC_CLASSES = {"TokenizersBackend", "PreTrainedTokenizerFast"}
+"""Names of the class that reads tokenizer.json as it is: that of transformers 5, and that of 4 and 5."""
+_PROBES = ["What is it?\n- rest (A)\n- water (B)", " 患者发热三天。", "a"]
+"""Texts that a template must turn into the right tokens: lines, a space at the start, another script."""
 
 
 def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
@@ -20,7 +23,7 @@ def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
     config_file = Path(directory) / "tokenizer_config.json"
     try:
         settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
-        is_generic = settings.get("tokenizer_class") in _GENERIC_CLASSES
+        is_generic = settings.get("tokenizer_class") in GENERIC_CLASSES
         return (PreTrainedTokenizerFast if is_generic else AutoTokenizer).from_pretrained(directory)
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: its tokenizer cannot be loaded: {error}") from None
@@ -41,3 +44,33 @@ def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> 
     """
     texts = [render(tokenizer, prompt) for prompt in prompts]
     return tokenizer(texts, add_special_tokens=tokenizer.chat_template is None).input_ids if texts else []
+
+
+def prompt_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """For a tokenizer without one, a chat template that gives a user's only turn the tokens of `prompt_token_ids`.
+
+    None if there is no such template: some tokenizers read a text differently after a special token that is spelt out.
+    """
+    with_special, without = (tokenizer(_PROBES[0], add_special_tokens=flag).input_ids for flag in (True, False))
+    # A text in the middle of a known one tells which tokens stand before and after every text.
+    num_before = next((n for n in range(len(with_special)) if with_special[n : n + len(without)] == without), 0)
+    before = tokenizer.convert_ids_to_tokens(with_special[:num_before])
+    after = tokenizer.convert_ids_to_tokens(with_special[num_before + len(without) :])
+    template = _one_turn("".join(before), "".join(after))
+    rendered = [
+        tokenizer.apply_chat_template([{"role": "user", "content": probe}], chat_template=template, return_dict=False)
+        for probe in _PROBES
+    ]
+    return template if rendered == prompt_token_ids(tokenizer, _PROBES) else None
+
+
+def _one_turn(before: str, after: str) -> str:
+    """A template of one user's turn that ends with a line break, between two texts; anything else is refused."""
+    refusal = "This model is asked one question at a time: one message, of the user, and no other."
+    start, end = (json.dumps(text, ensure_ascii=False) for text in (before, "\n" + after))
+    return (
+        "{%- if messages | length != 1 or messages[0]['role'] != 'user' %}"
+        f"{{{{- raise_exception({json.dumps(refusal)}) }}}}"
+        "{%- endif %}"
+        f"{{{{- {start} + messages[0]['content'] + {end} }}}}"
+    )

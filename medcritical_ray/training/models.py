@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,15 +41,25 @@ def load_trainable(
     policy's adapter has another rank or alpha than `lora` asks for.
     """
     if method == "full":
-        return _on(device, _merged(directory, torch.float32))
+        return _on(device, load_merged(directory, torch.float32))
     model = _with_adapter(directory, lora, config_part, _frozen_dtype(device), seed)
     return _on(device, model)
 
 
 def load_frozen(directory: Path, device: torch.device) -> PreTrainedModel:
     """The policy for inference: a reference."""
-    model = _on(device, _merged(directory, _frozen_dtype(device)))
+    model = _on(device, load_merged(directory, _frozen_dtype(device)))
     return model.eval().requires_grad_(False)
+
+
+def load_merged(directory: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+    """The policy as one model, its adapter merged into the weights below; with "auto", in the type that these have."""
+    model = _full_weights(base_dir(directory), dtype)
+    if not is_adapter(directory):
+        return model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, directory).merge_and_unload()
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
@@ -89,19 +99,10 @@ def _frozen_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def _full_weights(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _full_weights(directory: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory} is no model: it has no config.json")
     return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True, local_files_only=True)
-
-
-def _merged(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
-    model = _full_weights(base_dir(directory), dtype)
-    if not is_adapter(directory):
-        return model
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, directory).merge_and_unload()
 
 
 def _with_adapter(directory: Path, lora: LoraConfig, config_part: str, dtype: torch.dtype, seed: int) -> Any:

@@ -13,12 +13,13 @@ HEAVY_PREFIXES = (
     "medcritical_ray.context",
     "medcritical_ray.endpoint",
     "medcritical_ray.engine",
+    "medcritical_ray.export.directory",
     "medcritical_ray.opening",
     "medcritical_ray.student",
     "medcritical_ray.training",
     "medcritical_ray.weights",
 )
-LIGHT_LIBRARIES = {"pyarrow", "pydantic", "pydantic_core", "rapidfuzz", "scipy", "tomli_w"}
+LIGHT_LIBRARIES = {"huggingface_hub", "pyarrow", "pydantic", "pydantic_core", "rapidfuzz", "scipy", "tomli_w", "yaml"}
 
 
 def modules_of(package: str) -> dict[str, Path]:
