@@ -66,7 +66,7 @@ def opened_run(path: Path) -> "RunDirectory":
     from medcritical_ray.run_directory import RunDirectory
 
     run = RunDirectory(path)
-    if not (path / "run.json").is_file():
+    if not run.exists():
         raise UserError(f"--run {path}: no run there: must be the directory of a run, such as runs/demo")
     return run
 
