@@ -77,7 +77,8 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     import torch
 
     from actors.cluster import connected
-    from jobs.evaluation_config import check_fit, checked_policy, evaluation_config, find_run
+    from jobs.evaluation_config import check_fit, checked_policy, evaluation_config
+    from jobs.runs import find_run
     from jobs.terminal import EvaluationProgress
     from medcritical_ray.assessment import correct_by_question
     from medcritical_ray.question_set import QuestionSet

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from jobs.runs import run_config
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import dump_config, load_config
 from medcritical_ray.context import check_context, longest_prompt_tokens, model_positions
@@ -32,22 +31,6 @@ def checked_policy(directory: Path) -> ServedPolicy:
     return policy
 
 
-def find_run(policy_dir: Path) -> RunDirectory | None:
-    """The run that a policy belongs to, told from its place: runs/demo/policies/v0003 or runs/demo/student."""
-    parents = policy_dir.resolve().parents[:2]
-    return next((RunDirectory(parent) for parent in parents if (parent / "run.json").exists()), None)
-
-
-def run_config(run: RunDirectory) -> Config:
-    """The config in a run's record. Raises UserError if this version of the package does not take it."""
-    try:
-        return Config.model_validate(run.record().config)
-    except ValidationError:
-        raise UserError(
-            f"the config in {run.path / 'run.json'} is of another version: name one with --config"
-        ) from None
-
-
 def evaluation_config(
     file: Path | None,
     overrides: list[str],
@@ -66,7 +49,7 @@ def evaluation_config(
     origin = str(source)
     if file is None and run is not None:
         source, origin = scratch / "run.toml", str(run.path / "run.json")
-        source.write_text(dump_config(run_config(run)), encoding="utf-8")
+        source.write_text(dump_config(run_config(run, "name one with --config")), encoding="utf-8")
     config = load_config(source, overrides)
     corrected = config.evaluate.corrected_share > 0
     asked = QuestionSet.whole(questions, BLOCK_SIZE)

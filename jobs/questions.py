@@ -1,8 +1,9 @@
-"""Reads a question file and says what became of its rows: `medcritical questions FILE`."""
+"""Reads a question file and says what became of its rows, and makes a task of them: `medcritical questions FILE`."""
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -10,6 +11,7 @@ from jobs.cli import run_job
 
 if TYPE_CHECKING:
     from medcritical_ray.questions import BadRow
+    from medcritical_ray.records import Question
 
 SUMMARY = "read a question file and count what was loaded and what was quarantined"
 
@@ -20,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .csv, .jsonl, .json or .parquet file of questions")
     add_format_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the counts as one line of JSON")
+    parser.add_argument(
+        "--lm-eval",
+        type=Path,
+        metavar="DIR",
+        help="write them as tasks for lm-evaluation-harness, too; must not exist",
+    )
 
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,17 +62,47 @@ def _field_and_column(text: str) -> tuple[str, str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the counts. Raises UserError if the file cannot be read or holds no usable question."""
+    """Prints the counts. Raises UserError if the file cannot be read or holds no usable question, and then has written
+    nothing."""
     from medcritical_ray.questions import Quarantine, read_questions
 
     quarantine = Quarantine()
-    for _ in quarantine.admit(args.file, read_questions(args.file, args.format, mapping_of(args.map))):
-        pass
+    questions = quarantine.admit(args.file, read_questions(args.file, args.format, mapping_of(args.map)))
+    tasks: list[str] = []
+    if args.lm_eval:
+        tasks = _write_tasks(args.lm_eval, args.file, questions)
+    else:
+        for _ in questions:
+            pass
     if args.json:
         print(json.dumps(quarantine.counts(), ensure_ascii=False))
-    else:
-        _print_tables(args.file, quarantine.counts(), quarantine.bad_rows)
+        return 0
+    _print_tables(args.file, quarantine.counts(), quarantine.bad_rows)
+    for task in tasks:
+        print(f"{args.lm_eval}: task {task}")
     return 0
+
+
+def _write_tasks(directory: Path, file: Path, questions: Iterable["Question"]) -> list[str]:
+    """The names of the tasks. Nothing is written unless all questions could be read."""
+    from medcritical_ray.errors import UserError
+    from medcritical_ray.files import check_writable
+    from medcritical_ray.harness.tasks import write_tasks
+
+    if directory.exists():
+        raise UserError(f"--lm-eval {directory} exists: choose another directory, or move it away")
+    check_writable(directory, "--lm-eval")
+    return write_tasks(directory, list(questions), _max_tokens(file))
+
+
+def _max_tokens(file: Path) -> int:
+    """What an attempt may have: in the run that the questions belong to, or by default."""
+    from jobs.runs import find_run, run_config
+    from medcritical_ray.config import Config
+
+    run = find_run(file)
+    config = run_config(run, "copy the questions to another place") if run else Config()
+    return config.generate.sampling.max_tokens
 
 
 def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") -> None:

@@ -16,10 +16,10 @@ from jobs.evaluation_config import (
     check_fit,
     checked_policy,
     evaluation_config,
-    find_run,
     fitted,
     serving_config,
 )
+from jobs.runs import find_run
 from medcritical_ray.config import Config, EnginesConfig
 from medcritical_ray.context import longest_prompt_tokens
 from medcritical_ray.errors import UserError

@@ -14,6 +14,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.endpoint",
     "medcritical_ray.engine",
     "medcritical_ray.export.directory",
+    "medcritical_ray.harness.utils",
     "medcritical_ray.opening",
     "medcritical_ray.student",
     "medcritical_ray.training",
@@ -56,6 +57,10 @@ def test_the_pure_part_imports_only_itself_and_light_libraries(name: str):
     allowed = sys.stdlib_module_names | LIGHT_LIBRARIES | {"medcritical_ray"}
     assert packages_of(PURE[name]) - allowed == set()
     assert [imported for imported in imports_of(PURE[name]) if is_heavy(imported)] == []
+
+
+def test_what_grades_in_the_harness_imports_nothing_of_the_project():
+    assert packages_of(MEDCRITICAL_RAY["medcritical_ray.harness.utils"]) - sys.stdlib_module_names == {"datasets"}
 
 
 @pytest.mark.parametrize("name", MEDCRITICAL_RAY)
