@@ -1,7 +1,14 @@
-"""What the integration tests share: one Ray cluster a session, and policies of a tiny random model."""
+"""What the integration tests share: one Ray cluster and one server a session, and policies of a tiny random model."""
 
 import os
+import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +31,7 @@ ENGINES = EnginesConfig(
     request_timeout_s=120,
     max_restarts=2,
 )
+SERVER_PATIENCE_S = 240
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +50,61 @@ def ray_cluster() -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def student_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of vLLM's own server with the clinic's base student, in float32, as the model `student`.
+
+    It takes the tokenizer from a directory without a model's config, beside which transformers would take it for
+    another. Its chat template writes what the student reads: the prompt and a line break.
+    """
+    from medcritical_ray.clinic.student import base_student_dir
+
+    directory, student = tmp_path_factory.mktemp("server"), base_student_dir()
+    tokenizer, template, log = directory / "tokenizer", directory / "template.jinja", directory / "server.log"
+    shutil.copytree(student, tokenizer, ignore=shutil.ignore_patterns("config.json", "*.safetensors"))
+    template.write_text(r'{{ messages[0].content + "\n" }}')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {
+        "--model": student,
+        "--served-model-name": "student",
+        "--tokenizer": tokenizer,
+        "--chat-template": template,
+        "--host": "127.0.0.1",
+        "--port": port,
+        "--dtype": "float32",
+        "--max-model-len": 320,
+        "--kv-cache-memory-bytes": 2**28,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, "--enforce-eager"],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _await_health(process, f"http://127.0.0.1:{port}/health", log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _await_health(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + SERVER_PATIENCE_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(1)
+    pytest.fail(f"the server did not answer in {SERVER_PATIENCE_S} s: {log.read_text()[-3000:]}")
 
 
 @pytest.fixture(scope="session")
