@@ -78,3 +78,7 @@ def _program(module: ModuleType) -> str:
 def _fail(message: str, exit_code: int) -> int:
     print("error:", " ".join(message.split()), file=sys.stderr)
     return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -43,7 +43,8 @@ def read_templates(directory: Path) -> dict[str, str]:
     """Question id -> template. Raises UserError if the directory holds none."""
     file = directory / TEMPLATES
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        with file.open(encoding="utf-8") as lines:  # str.splitlines would end lines within texts, too
+            rows = [json.loads(line) for line in lines]
         templates = {row["question_id"]: row["template"] for row in rows}
     except FileNotFoundError:
         raise UserError(f"teacher.path = {directory}: holds no {TEMPLATES}: run `medcritical distill` first") from None

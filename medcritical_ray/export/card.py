@@ -111,7 +111,7 @@ def _results(facts: Facts) -> str:
     rows = [["policy", "accuracy on test", "wrong to right", "by guessing", "right to wrong"]]
     rows += [[_stage_name(stage, facts), *_figures(stage)] for stage in facts.stages]
     text = f"{_table(rows)}\n\n{_READING}"
-    if facts.config.correct.policy == "initial":
+    if facts.config.correct.policy != "latest":
         text += " The corrector was version 0 throughout."
     paired = facts.comparison
     if paired:
