@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from actors.team import RayTeam
     from medcritical_ray.config import Config
     from medcritical_ray.run_directory import RunDirectory
-    from medcritical_ray.study import Arms
 
 SUMMARY = "compare self-correction with its controls, over seeds, each from the same student of stage 1"
 
@@ -38,16 +36,16 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.config_files import load_config
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import atomic_path, check_writable, write_json
-    from medcritical_ray.study import ARMS, read_arms, study_figures, study_table
+    from medcritical_ray.study import ARMS, arm_configs, read_arms, study_figures, study_table
 
     if args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: must be at least 1")
     config, out = load_config(args.config, args.set), args.out.absolute()
     check_writable(out / "study.json", "--out")
     seeds = range(config.run.seed, config.run.seed + args.seeds)
-    arms = read_arms(args.arms, config) if args.arms else ARMS
+    arms = read_arms(args.arms) if args.arms else ARMS
     console = wide_console()
-    play_all(config, arms, seeds, out, console, _command(args))
+    play_all(arm_configs(config, arms, seeds, out), out, console, _command(args))
     figures = study_figures(out, arms, seeds)
     write_json(out / "study.json", figures)
     with atomic_path(out / "study.md") as table:
@@ -57,24 +55,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def play_all(config: "Config", arms: "Arms", seeds: Sequence[int], out: Path, console: "Console", command: str) -> None:
-    """Plays the runs that are not finished, one after the other, all with the same engines."""
+def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Console", command: str) -> None:
+    """Plays the runs that are not finished, one after the other, those of a seed with the same engines."""
     from actors.cluster import connected
     from actors.team import RayTeam
     from jobs.self_play import check_fit, plan_of
-    from medcritical_ray.study import TRUNK, arm_config, arm_run
+    from medcritical_ray.study import TRUNK, arm_run, is_finished
 
-    every = [(seed, arm) for seed in seeds for arm in (TRUNK, *arms)]
-    waiting = [(seed, arm) for seed, arm in every if not arm_run(out, seed, arm).summary_file.exists()]
+    waiting = [key for key, config in configs.items() if not is_finished(arm_run(out, *key), config)]
     if not waiting:
         return
-    plan = plan_of(config)
-    with connected(config.cluster, out) as resources, RayTeam(config) as team:
-        check_fit(plan, resources)
-        for number, (seed, arm) in enumerate(waiting, 1):
-            console.rule(f"run {number} of {len(waiting)}: {arm}, seed {seed}")
-            trunk = None if arm == TRUNK else arm_run(out, seed, TRUNK)
-            play_arm(arm_config(config, arm, arms, seed, out), trunk, team, console, command)
+    plans = [plan_of(configs[key]) for key in waiting]
+    num_played = 0
+    with connected(configs[waiting[0]].cluster, out) as resources:
+        for plan in plans:
+            check_fit(plan, resources)
+        for seed in dict.fromkeys(seed for seed, _ in waiting):
+            # A fresh student's tokenizer is its seed's own, and engines load theirs once.
+            with RayTeam(configs[seed, TRUNK]) as team:
+                for arm in (arm for of_seed, arm in waiting if of_seed == seed):
+                    num_played += 1
+                    console.rule(f"run {num_played} of {len(waiting)}: {arm}, seed {seed}")
+                    trunk = None if arm == TRUNK else arm_run(out, seed, TRUNK)
+                    play_arm(configs[seed, arm], trunk, team, console, command)
 
 
 def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", console: "Console", command: str) -> None:
@@ -98,12 +101,13 @@ def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
     """Accuracies, and where the whole lies."""
     from rich.table import Table
 
+    from medcritical_ray.study import accuracy_text
+
     table = Table("arm", "accuracy", "each seed", "over SFT", "p")
     for arm, row in figures["arms"].items():
-        mean, over = row["mean_accuracy"], figures["comparisons"].get(arm, {}).get("sft")
+        over = figures["comparisons"].get(arm, {}).get("sft")
         gain = [f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}"] if over else []
-        seeds = ", ".join(f"{100 * value:.1f}" for value in row["accuracy"])
-        table.add_row(arm, f"{100 * mean['value']:.1f} %", seeds, *gain)
+        table.add_row(arm, accuracy_text(row), ", ".join(f"{100 * value:.1f}" for value in row["accuracy"]), *gain)
     console.print(table)
     console.print(f"{out / 'study.json'}, study.md and study.png", highlight=False, soft_wrap=True)
 

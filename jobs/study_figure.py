@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from medcritical_ray.files import atomic_path
-from medcritical_ray.study import WITH_SELF_CORRECTION
+from medcritical_ray.study import leading_arms
 
 _TITLES = {
     "sft": "SFT (stage 1)",
@@ -24,7 +24,7 @@ def draw_study(figures: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 0.7 * len(arms) + 1.2), layout="constrained")
     axes = figure.subplots()
     for place, (arm, row) in enumerate(arms.items()):
-        colour = "tab:blue" if arm in WITH_SELF_CORRECTION else "tab:grey"
+        colour = "tab:blue" if arm in leading_arms(figures["comparisons"]) else "tab:grey"
         axes.barh(place, 100 * row["mean_accuracy"]["value"], height=0.6, color=colour, alpha=0.35)
         _draw_seeds(axes, place, row, colour)
     axes.set_yticks(range(len(arms)), [_TITLES.get(arm, arm) for arm in arms])

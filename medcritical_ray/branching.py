@@ -4,8 +4,12 @@ import shutil
 from pathlib import Path
 
 from medcritical_ray.config import Config
-from medcritical_ray.files import link_or_copy
+from medcritical_ray.files import atomic_directory, link_or_copy
+from medcritical_ray.prepare import fingerprints
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+
+_SHARED = ("data", "quarantine", "student", "policies")
+"""What stays as it is once stage 1 is done, and may stand in several runs."""
 
 
 def open_branch(config: Config, path: Path, trunk: RunDirectory, *, resume_command: str) -> RunDirectory:
@@ -13,7 +17,7 @@ def open_branch(config: Config, path: Path, trunk: RunDirectory, *, resume_comma
 
     Up to there the config must be the trunk's. Files are shared with it where the file system can.
     """
-    record, seeds, prints = config.model_dump(mode="json"), {"run": config.run.seed}, trunk.record().fingerprints
+    record, seeds, prints = config.model_dump(mode="json"), {"run": config.run.seed}, fingerprints(config)
     if RunDirectory(path).exists():
         run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints)
     else:
@@ -25,15 +29,9 @@ def open_branch(config: Config, path: Path, trunk: RunDirectory, *, resume_comma
 
 def _take_over(trunk: RunDirectory, run: RunDirectory) -> None:
     """Stage 1's own directory takes its place last and at once: with it, stage 1 is done."""
-    stage_one = run.iteration(STAGE_ONE)
-    others = [entry for entry in trunk.path.iterdir() if entry.is_dir() and entry.name != stage_one.parent.name]
-    for directory in others:
-        _link_tree(directory, run.path / directory.name)
-    _link_tree(trunk.iteration(STAGE_ONE), run.path / "incoming")
-    stage_one.parent.mkdir(exist_ok=True)
-    (run.path / "incoming").rename(stage_one)
-
-
-def _link_tree(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)  # what an earlier try has left
-    shutil.copytree(source, target, copy_function=link_or_copy)
+    places = [name for name in _SHARED if (trunk.path / name).exists()]
+    for place in [*places, trunk.iteration(STAGE_ONE).relative_to(trunk.path)]:
+        if (run.path / place).exists():
+            shutil.rmtree(run.path / place)  # what an earlier try has left
+        with atomic_directory(run.path / place) as directory:
+            shutil.copytree(trunk.path / place, directory, copy_function=link_or_copy, dirs_exist_ok=True)

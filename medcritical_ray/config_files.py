@@ -6,6 +6,7 @@ Whatever is wrong with it ends in one `UserError` of one line that names file, k
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -31,7 +32,12 @@ def load_config(path: str | Path, overrides: list[str]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_problem(str(path), overridden, detail) for detail in error.errors())) from None
+        raise UserError(describe_errors(str(path), error, overridden)) from None
+
+
+def describe_errors(where: str, error: ValidationError, overridden: Sequence[str] = ()) -> str:
+    """What is wrong with a config that stands at `where`, but for the overridden keys, in one line."""
+    return "; ".join(_problem(where, overridden, detail) for detail in error.errors())
 
 
 def dump_config(config: Config) -> str:
@@ -72,7 +78,7 @@ def _toml_value(text: str) -> Any:
     return document["value"] if len(document) == 1 else text
 
 
-def _problem(path: str, overridden: list[str], detail: ErrorDetails) -> str:
+def _problem(path: str, overridden: Sequence[str], detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     from_override = any(f"{key}.".startswith(f"{name}.") for name in overridden)
     where = "--set" if from_override else path

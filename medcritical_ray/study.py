@@ -4,21 +4,25 @@ The arms are those that the method must be compared with to mean anything: from 
 with the same limit of training examples.
 """
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.config import Config
+from medcritical_ray.config_files import describe_errors
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json
-from medcritical_ray.prepare import split_path
+from medcritical_ray.prepare import fingerprints, split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
-from medcritical_ray.statistics import Mean, compare, pool
+from medcritical_ray.run_record import check_resumable, new_record
+from medcritical_ray.statistics import Mean, compare, gain_over_seeds
 
 Arms = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Arm -> the keys, by part of the config, in which its config differs."""
@@ -38,46 +42,85 @@ ARMS: Arms = {
 self-corrections and own attempts; SFT on the chosen texts of both."""
 
 WITH_SELF_CORRECTION = ("self_dpo", "both_dpo")
+
+_OWN_PARTS = {"run", "generate", "correct", "pairs", "dpo"}
+_SHARED_KEYS = {"dpo.method", "dpo.lora"}
+"""Engines are started once, with or without room for adapters."""
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]{1,60}")
 _COLUMNS = (
     *("arm", "accuracy", "each seed", "over SFT", "p", "pairs", "chosen right line by line", "right broken"),
     *("wrong repaired", "teacher calls", "teacher tokens", "price", "rollout tokens", "training tokens", "seconds"),
 )
-_PAIRED_COLUMNS = ("arm", "over", "points", "only it right", "only the other", "p, all seeds", "p, each seed")
+_CORRECTOR_FIGURES = ("right_to_wrong", "wrong_to_right")
+_PAIRED_COLUMNS = ("arm", "over", "points", "p", "points, each seed", "p, each seed")
 
 
-def read_arms(path: Path, config: Config) -> Arms:
+def read_arms(path: Path) -> Arms:
     """Arms from a TOML file: a table for each, with the keys in which it differs, as dpo.beta = 0.2.
 
-    Raises UserError unless each makes a valid config.
+    Raises UserError for names that are no arms', and for keys of stage 1 or of machines, which all arms share.
     """
     try:
         arms: Arms = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"--arms {path}: cannot be read as TOML: {error}") from None
-    if not arms or TRUNK in arms:
-        raise UserError(f"--arms {path}: must have tables of arms, none of them named {TRUNK}, which every study has")
-    for arm in arms:
-        _config_of(config, arm, arms, path)
+    if not arms:
+        raise UserError(f"--arms {path}: must have a table for each arm")
+    for arm, keys in arms.items():
+        if arm == TRUNK or not _PLAIN_NAME.fullmatch(arm):
+            raise UserError(f"--arms {path}: {arm}: must be a name of letters, digits and _, and not {TRUNK}")
+        if not isinstance(keys, dict) or not all(isinstance(part, dict) for part in keys.values()):
+            raise UserError(f"--arms {path}: {arm}: must hold tables of keys, as [{arm}.dpo]")
+        refused = sorted(set(_flat(keys)) & _SHARED_KEYS) + sorted(set(keys) - _OWN_PARTS)
+        if refused or set(keys.get("run", {})) - {"num_iterations"}:
+            raise UserError(
+                f"--arms {path}: {arm}: may set keys of {', '.join(sorted(_OWN_PARTS - {'run'}))} and "
+                f"run.num_iterations only, and not {' or '.join(sorted(_SHARED_KEYS))}: all else is common to the arms"
+            )
     return arms
 
 
-def _config_of(config: Config, arm: str, arms: Arms, path: Path) -> Config:
-    try:
-        return arm_config(config, arm, arms, config.run.seed, Path())
-    except (ValidationError, KeyError, TypeError, AttributeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"no such part: {error}"
-        raise UserError(f"--arms {path}: {arm}: {reason}") from None
+def _flat(keys: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [f"{part}.{key}" for part, values in keys.items() for key in values]
+
+
+def arm_configs(config: Config, arms: Arms, seeds: Iterable[int], out: Path) -> dict[tuple[int, str], Config]:
+    """The config of every run, by seed and arm, in the order in which they are played.
+
+    Raises UserError if the keys of an arm do not make a valid config.
+    """
+    return {(seed, arm): arm_config(config, arm, arms, seed, out) for seed in seeds for arm in (TRUNK, *arms)}
 
 
 def arm_config(config: Config, arm: str, arms: Arms, seed: int, out: Path) -> Config:
     """The config of one arm's run: what all arms have in common, and the arm's own keys."""
-    values = config.model_dump()
     place = arm_run(out, seed, arm).path
     run = {"seed": seed, "name": place.name, "directory": str(place.parent)}
     own_keys = arms[arm] if arm != TRUNK else {"run": {"num_iterations": 0}}
-    for part, keys in [("run", run), *own_keys.items()]:
-        values[part] |= keys
-    return Config.model_validate(values)
+    values = _merged(_merged(config.model_dump(), own_keys), {"run": run})
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(describe_errors(f"arm {arm}", error)) from None
+
+
+def _merged(values: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with some keys changed; `shares` are replaced as a whole, since they sum to 1."""
+    merged = dict(values)
+    for key, value in keys.items():
+        is_part = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key != "shares"
+        merged[key] = _merged(merged[key], value) if is_part else value
+    return merged
+
+
+def is_finished(run: RunDirectory, config: Config) -> bool:
+    """Whether a run with this config is there and finished. Raises UserError if one with another config is there."""
+    if not run.exists():
+        return False
+    check_resumable(
+        run.record(), new_record(config.model_dump(mode="json"), {"run": config.run.seed}, fingerprints(config))
+    )
+    return run.summary_file.exists()
 
 
 def arm_run(out: Path, seed: int, arm: str) -> RunDirectory:
@@ -137,11 +180,19 @@ def _arm_figures(outcomes: Sequence[_Outcome]) -> dict[str, Any]:
         "rollout_tokens": [summary["tokens"]["stage_2"]["rollout"] for summary in summaries],
         "training_tokens": [summary["tokens"]["stage_2"]["training"] for summary in summaries],
         "seconds": [outcome.seconds for outcome in outcomes],
-        "pairs": [[pairs["made"] for pairs in summary["pairs"]] for summary in summaries],
-        "chosen_right_line_by_line": [summary["chosen_right_line_by_line"] for summary in summaries],
-        "right_to_wrong": [final["right_to_wrong"] for final in finals],
-        "wrong_to_right": [final["wrong_to_right"] for final in finals],
+        "pairs": [summary["pairs"] for summary in summaries],
+        "chosen_right_line_by_line": [_share_right(summary) for summary in summaries],
+        "right_to_wrong": [final.get("right_to_wrong") for final in finals],
+        "wrong_to_right": [final.get("wrong_to_right") for final in finals],
     }
+
+
+def _share_right(summary: dict[str, Any]) -> float | None:
+    """Of all chosen traces of new pairs, those that are right in every step; None where nobody knows the steps."""
+    rounds = list(zip(summary["pairs"], summary["chosen_right_line_by_line"], strict=True))
+    judged = sum(pairs["made"][source] for pairs, shares in rounds for source in shares)
+    right = sum(pairs["made"][source] * share for pairs, shares in rounds for source, share in shares.items())
+    return right / judged if judged else None
 
 
 def _final_test(summary: dict[str, Any]) -> dict[str, Any]:
@@ -151,22 +202,26 @@ def _final_test(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _comparisons(arm: str, outcomes: dict[str, list[_Outcome]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The arm over each other one: McNemar's exact test for each seed, and over all seeds' answers together."""
-    for other, per_seed_of_other in outcomes.items():
+    """The arm over each other one: for each seed McNemar's exact test, and over the seeds a test by question."""
+    for other, theirs in outcomes.items():
         if other != arm:
-            pairs = zip(per_seed_of_other, outcomes[arm], strict=True)
-            per_seed = [compare(theirs.correct, ours.correct) for theirs, ours in pairs]
-            yield other, {**pool(per_seed).to_dict(), "p_values": [comparison.p_value for comparison in per_seed]}
+            ours = outcomes[arm]
+            pairs = zip(theirs, ours, strict=True)
+            per_seed = [compare(their.correct, our.correct) for their, our in pairs]
+            rights = [[seed.correct for seed in seeds] for seeds in (theirs, ours)]
+            yield other, {**gain_over_seeds(*rights).to_dict(), "per_seed": [each.to_dict() for each in per_seed]}
 
 
 def study_table(figures: dict[str, Any]) -> str:
-    """The study as Markdown: a table of the arms, and how those with self-correction compare with the others."""
+    """The study as Markdown: a table of the arms, and how the leading arms compare with the others."""
     num_test = figures["arms"][TRUNK]["num_test"]
     lines = [
-        f"Accuracy on {num_test:,} test questions, seeds {', '.join(map(str, figures['seeds']))}: the mean with its",
-        "95 % interval (Student's t over the seeds), and each seed's. The teacher's calls, tokens and price are sums",
-        "over the seeds, all else is their mean. Pairs are those of one iteration. All but accuracy is of stage 2; the",
-        f"seconds of `{TRUNK}`, which has none, are of stage 1.",
+        f"Accuracy on {num_test:,} test questions, seeds {', '.join(map(str, figures['seeds']))}: the mean, from two",
+        "seeds on with its 95 % interval (Student's t over the seeds), and each seed's. p is of a permutation test",
+        "over the questions, each with all its seeds; of single seeds, of McNemar's exact test. The teacher's calls,",
+        "tokens and price are sums over the seeds, all else is their mean. Pairs are those that one iteration trains",
+        f"on. All but accuracy is of stage 2; the seconds of `{TRUNK}`, which has none, are of stage 1. Of phases",
+        "that were resumed they are those of the last process.",
         "",
         _row(_COLUMNS),
         _row(["---"] * len(_COLUMNS)),
@@ -175,23 +230,34 @@ def study_table(figures: dict[str, Any]) -> str:
         _row(_PAIRED_COLUMNS),
         _row(["---"] * len(_PAIRED_COLUMNS)),
     ]
-    for arm in filter(figures["comparisons"].get, WITH_SELF_CORRECTION):
+    for arm in leading_arms(figures["comparisons"]):
         lines += [_row(_paired_cells(arm, *other)) for other in figures["comparisons"][arm].items()]
     return "\n".join(lines) + "\n"
 
 
+def leading_arms(arms: Iterable[str]) -> list[str]:
+    """The arms that are compared with all others: those with self-correction, or else the first of other arms."""
+    arms = list(arms)
+    return [arm for arm in WITH_SELF_CORRECTION if arm in arms] or arms[:1]
+
+
+def accuracy_text(row: dict[str, Any]) -> str:
+    """The mean over the seeds, with its interval if there are several."""
+    mean = row["mean_accuracy"]
+    interval = f" [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]" if mean["n"] > 1 else ""
+    return f"{_percent(mean['value'])}{interval}"
+
+
 def _cells(arm: str, row: dict[str, Any], comparisons: dict[str, Any]) -> list[str]:
-    mean, over = row["mean_accuracy"], comparisons.get(TRUNK)
-    cost = row["stage2_teacher_cost"]
+    over, cost = comparisons.get(TRUNK), row["stage2_teacher_cost"]
     return [
         f"`{arm}`",
-        f"{_percent(mean['value'])} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]",
+        accuracy_text(row),
         ", ".join(f"{100 * value:.1f}" for value in row["accuracy"]),
         *((f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}") if over else ("", "")),
-        _mean_text([sum(made.values()) for rounds in row["pairs"] for made in rounds]),
-        _percent_of([share for rounds in row["chosen_right_line_by_line"] for r in rounds for share in r.values()]),
-        _percent_of([share["value"] for share in row["right_to_wrong"]]),
-        _percent_of([share["value"] for share in row["wrong_to_right"]]),
+        _mean_text(_num_trained(pairs) for rounds in row["pairs"] for pairs in rounds),
+        _percent_of(row["chosen_right_line_by_line"]),
+        *(_percent_of([s["value"] if s and s["n"] else None for s in row[name]]) for name in _CORRECTOR_FIGURES),
         f"{row['stage2_teacher_calls']:,}",
         f"{row['stage2_teacher_tokens']:,}",
         "unknown" if cost is None else f"{cost:.2f}",
@@ -199,10 +265,14 @@ def _cells(arm: str, row: dict[str, Any], comparisons: dict[str, Any]) -> list[s
     ]
 
 
+def _num_trained(pairs: dict[str, Any]) -> int:
+    return sum(pairs["made"].values()) + pairs["from_earlier_iterations"]
+
+
 def _paired_cells(arm: str, other: str, paired: dict[str, Any]) -> list[str]:
-    p_values = ", ".join(f"{p_value:.1g}" for p_value in paired["p_values"])
-    gain, only = f"{100 * paired['gain']:+.1f}", (f"{paired['only_b']:,}", f"{paired['only_a']:,}")
-    return [f"`{arm}`", f"`{other}`", gain, *only, f"{paired['p_value']:.1g}", p_values]
+    gains = ", ".join(f"{100 * seed['gain']:+.1f}" for seed in paired["per_seed"])
+    p_values = ", ".join(f"{seed['p_value']:.1g}" for seed in paired["per_seed"])
+    return [f"`{arm}`", f"`{other}`", f"{100 * paired['gain']:+.1f}", f"{paired['p_value']:.1g}", gains, p_values]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -213,10 +283,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _percent_of(shares: Sequence[float]) -> str:
-    return _percent(sum(shares) / len(shares)) if shares else ""
+def _percent_of(shares: Iterable[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return _percent(fmean(known)) if known else ""
 
 
 def _mean_text(values: Iterable[float]) -> str:
     values = list(values)
-    return f"{sum(values) / len(values):,.0f}" if values else ""
+    return f"{fmean(values):,.0f}" if values else ""

@@ -68,12 +68,17 @@ def _correct(game: Game, iteration: int) -> dict[str, bool]:
 
 
 def _tokens(all_metrics: list[dict[str, Any]]) -> dict[str, int]:
-    """Tokens written by policies that attempt and correct, and tokens read in training; evaluations left out."""
+    """Tokens written by policies that attempt and correct, and tokens read in training. Evaluations are left out, and
+    what a teacher wrote, which stands in its charges."""
     phases = {"rollout": ("generate", "correct"), "training": ("draft", "train")}
     return {
-        kind: sum(metrics.get(name, {}).get("num_tokens", 0) for metrics in all_metrics for name in names)
+        kind: sum(_num_tokens(metrics.get(name, {})) for metrics in all_metrics for name in names)
         for kind, names in phases.items()
     }
+
+
+def _num_tokens(result: dict[str, Any]) -> int:
+    return 0 if "teacher" in result else result.get("num_tokens", 0)
 
 
 def _seconds(all_metrics: list[dict[str, Any]]) -> dict[str, float]:

@@ -81,6 +81,9 @@ def _teacher_problems(config: Config) -> Iterator[str]:
         yield f"teacher.path = {teacher.path!r}: must be a directory of `distill` where kind = 'distilled', only"
     if teacher.corrections == "endpoint" and teacher.endpoint is None:
         yield "teacher.endpoint is not set: must name base_url and model where teacher.corrections = 'endpoint'"
+    if config.correct.policy == "teacher" and teacher.kind != "clinic" and teacher.corrections != "endpoint":
+        # Templates are of stage 1's questions, and stage 2 plays on with others.
+        yield "correct.policy = 'teacher': needs teacher.corrections = 'endpoint' where the teacher only has templates"
     if teacher.endpoint and "@" in urlsplit(teacher.endpoint.base_url).netloc:
         # A config is kept with its run; the value is not shown.
         yield "teacher.endpoint.base_url: must hold no user and password: the key goes into the environment"

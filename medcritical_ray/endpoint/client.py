@@ -124,7 +124,8 @@ class EndpointClient:
             await self._budget.set_aside(prompt_tokens, self._config.max_tokens)
             taken = (0, 0)
             try:
-                response = _read(await self._client.chat.completions.create(**request), self._config.model)
+                completion = await self._client.chat.completions.create(**request)
+                response = _read(completion, self._config.model, (prompt_tokens, self._config.max_tokens))
                 taken = response.prompt_tokens, response.completion_tokens
                 return response
             except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -198,21 +199,20 @@ def _without_key(config: EndpointConfig, text: str) -> str:
     return " ".join("(key)" if start in word else word for word in text.split())
 
 
-def _read(completion: Any, model: str) -> Response:
+def _read(completion: Any, model: str, set_aside: tuple[int, int]) -> Response:
     """Raises ValueError for a body that is no chat completion. One without a text, as from a model that thought for too
-    long, is a response: it was paid for."""
+    long, is a response: it was paid for. One that does not tell its tokens counts as all that was set aside for it."""
     if not isinstance(completion, ChatCompletion):
         raise ValueError("the body is no chat completion")
     if not completion.choices or completion.choices[0].message is None:
         raise ValueError("the response has no choices")
     choice, usage = completion.choices[0], completion.usage
     text = choice.message.content or ""
-    if usage is None:
-        raise ValueError("the response does not say how many tokens it took")
+    prompt_tokens, completion_tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else set_aside
     return Response(
         model=model,
         text=text,
         finished=choice.finish_reason == "stop" and bool(text),
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
     )

@@ -22,11 +22,9 @@ _MARKUP = re.compile(r"([\\`*_\[\]<>#|~&$])")
 _SETTINGS = ("sft", "generate", "correct", "pairs", "dpo")
 _METHOD = """\
 MedCritical ([arXiv 2509.23368](https://arxiv.org/abs/2509.23368)), as the package medcritical_ray carries it out.
-Stage 1: a teacher's two-level reasoning templates and corrections of mistakes, by supervised fine-tuning. Stage 2, with
-no teacher, repeated: the policy attempts questions, the exam's key grades the attempts, the policy repairs the wrong
-ones without being told what is right, and DPO ([arXiv 2305.18290](https://arxiv.org/abs/2305.18290)) trains it to
-prefer the traces that reached the key. A new version is kept unless it is worse on questions set aside for that
-(dev)."""
+Stage 1: a teacher's two-level reasoning templates and corrections of mistakes, by supervised fine-tuning. Stage 2,
+repeated: the policy attempts questions, the exam's key grades the attempts, {repaired}and {trained}. A new version is
+kept unless it is worse on questions set aside for that (dev)."""
 _READING = """\
 Accuracy is the share of the test questions that the policy answers rightly, decoding greedily; what is cut off or
 cannot be read counts as wrong. Wrong to right: repairs of wrong answers that reach the key, told that the answer is
@@ -51,7 +49,7 @@ def model_card(facts: Facts, form: Form, base: Base, *, has_chat_template: bool)
         "How to ask it": how_to_ask(facts, form, has_chat_template=has_chat_template),
         "Results": _results(facts),
         "Data and licences": _data(facts, base),
-        "Training": f"{_METHOD}\n\n```toml\n{_settings(facts.config)}```",
+        "Training": f"{_method(facts.config)}\n\n```toml\n{_settings(facts.config)}```",
         "Provenance": _provenance(facts),
         "Intended use and limits": f"{_limits(facts)}\n\n**{NO_ADVICE}**",
     }
@@ -60,14 +58,25 @@ def model_card(facts: Facts, form: Form, base: Base, *, has_chat_template: bool)
     return f"{top}\n\n{_opening(facts, form, base)}\n\n{body}\n"
 
 
+def _method(config: Config) -> str:
+    """The method as this run's config has it."""
+    who = {"teacher": "the teacher repairs"}.get(config.correct.policy, "a policy of the run repairs")
+    repaired = f"{who} the wrong ones without being told what is right, "
+    dpo = "DPO ([arXiv 2305.18290](https://arxiv.org/abs/2305.18290)) trains it to prefer those that reach the key"
+    return _METHOD.format(
+        repaired=repaired if config.pairs.take_corrections else "",
+        trained=dpo if config.dpo.preference_weight else "it is fine-tuned on those that reach the key",
+    )
+
+
 def open_points(facts: Facts, form: Form, base: Base) -> list[str]:
     """What is left to do before the directory is published."""
     unknown = [exam_of(source).title for source in facts.sources if exam_of(source).licence == UNKNOWN]
     points = [f"licence of the questions of {title}: unknown" for title in unknown]
     if base.licence_name == UNKNOWN:
         points.append(f"licence of the model below ({base.title}): unknown")
-    if facts.config.teacher.kind == "distilled":
-        points.append("terms of the model that wrote the templates: check what they allow")
+    if facts.config.teacher.kind == "distilled" or facts.config.teacher.corrections == "endpoint":
+        points.append("terms of the model that taught: check what they allow")
     if form == "adapter" and not base.hub_name:
         points.append("the adapter names a directory of this machine as its base: name the published model with --base")
     return points
@@ -157,12 +166,13 @@ def _data(facts: Facts, base: Base) -> str:
 
 
 def _teacher(config: Config) -> str:
-    if config.teacher.kind == "clinic":
-        return "the clinic's rules"
-    if config.teacher.kind == "explanations":
-        return "the explanations that come with the questions"
-    writer = config.teacher.endpoint.model if config.teacher.endpoint else "a large model that the run does not name"
-    return f"templates written by {plain(writer)}, whose terms may limit what is trained on them: {UNKNOWN}"
+    rules = {"clinic": "the clinic's rules", "explanations": "the explanations that come with the questions"}
+    teacher = config.teacher
+    writer = plain(teacher.endpoint.model) if teacher.endpoint else "a large model that the run does not name"
+    terms = f"whose terms may limit what is trained on its texts: {UNKNOWN}"
+    if teacher.kind not in rules:
+        return f"templates written by {writer}, {terms}"
+    return rules[teacher.kind] + (f"; corrections by {writer}, {terms}" if teacher.corrections == "endpoint" else "")
 
 
 def _contamination(questions: dict[str, Any]) -> Iterator[str]:

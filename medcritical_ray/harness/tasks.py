@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from medcritical_ray.files import atomic_path
+from medcritical_ray.files import atomic_directory
 from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.records import Question
 
@@ -26,10 +26,12 @@ def write_tasks(directory: Path, questions: Iterable[Question], max_tokens: int)
     """Writes the tasks and returns their names. What `medcritical evaluate` grades alike has at most `max_tokens`."""
     stem = "medcritical_" + re.sub(r"\W+", "_", directory.resolve().name)
     values = {"name": stem, "max_gen_toks": max(max_tokens - 1, 1)}
-    _write(directory / QUESTIONS, (json.dumps(_row(question), ensure_ascii=False) + "\n" for question in questions))
-    _write(directory / _CODE, [_shipped(_CODE)])
-    for task in _TASKS:
-        _write(directory / f"{task}.yaml", [Template(_shipped(f"{task}.yaml")).substitute(values)])
+    rows = (json.dumps(_row(question), ensure_ascii=False) + "\n" for question in questions)
+    with atomic_directory(directory) as place:
+        _write(place / QUESTIONS, rows)
+        _write(place / _CODE, [_shipped(_CODE)])
+        for task in _TASKS:
+            _write(place / f"{task}.yaml", [Template(_shipped(f"{task}.yaml")).substitute(values)])
     return [f"{stem}_{task}" for task in _TASKS]
 
 
@@ -47,5 +49,5 @@ def _shipped(name: str) -> str:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(lines)

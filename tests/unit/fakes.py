@@ -12,7 +12,7 @@ from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.game import Game, OnStep, Role
-from medcritical_ray.prepare import make_truth
+from medcritical_ray.prepare import fingerprints, make_truth
 from medcritical_ray.prompts import question_text
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
@@ -206,7 +206,7 @@ class SmallRun:
         known = {
             "config": self.config.model_dump(mode="json"),
             "seeds": {"run": 0},
-            "fingerprints": {"questions": "aa"},
+            "fingerprints": fingerprints(self.config),
         }
         if (self.path / "run.json").exists():
             return RunDirectory.resume(self.path, **known)

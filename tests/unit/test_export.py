@@ -216,7 +216,7 @@ def test_what_is_not_known_is_named_before_publishing(facts: Facts):
     assert open_points(facts, "full", base) == [
         "licence of the questions of CMExam (arXiv 2306.03030): unknown",
         "licence of the model below (my-model): unknown",
-        "terms of the model that wrote the templates: check what they allow",
+        "terms of the model that taught: check what they allow",
     ]
 
 

@@ -20,7 +20,17 @@ HEAVY_PREFIXES = (
     "medcritical_ray.training",
     "medcritical_ray.weights",
 )
-LIGHT_LIBRARIES = {"huggingface_hub", "pyarrow", "pydantic", "pydantic_core", "rapidfuzz", "scipy", "tomli_w", "yaml"}
+LIGHT_LIBRARIES = {
+    "huggingface_hub",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "pydantic_core",
+    "rapidfuzz",
+    "scipy",
+    "tomli_w",
+    "yaml",
+}
 
 
 def modules_of(package: str) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from medcritical_ray.statistics import (
     Proportion,
     answer_entropy_bits,
     compare,
+    gain_over_seeds,
     mcnemar_exact,
     pass_at_k,
     wilson_interval,
@@ -94,3 +95,14 @@ def test_policies_with_other_questions_are_not_compared():
 def test_policies_without_questions_are_not_compared():
     with pytest.raises(UserError, match="0 and 0 given"):
         compare({}, {})
+
+
+def test_the_gain_over_seeds_takes_a_question_with_all_its_seeds_for_one_item():
+    weak = {f"q{n}": n % 2 == 0 for n in range(60)}
+    strong = {question: right or int(question[1:]) < 20 for question, right in weak.items()}
+    once, thrice = gain_over_seeds([weak], [strong]), gain_over_seeds([weak] * 3, [strong] * 3)
+    assert once.gain == thrice.gain == pytest.approx(10 / 60)
+    assert once.p_value == pytest.approx(thrice.p_value, abs=0.003)  # the same answers again are no new evidence
+    assert once.p_value < 0.01
+    assert gain_over_seeds([strong], [weak]).gain == pytest.approx(-10 / 60)
+    assert gain_over_seeds([weak], [weak]).p_value == 1.0
