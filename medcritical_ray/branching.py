@@ -29,8 +29,8 @@ def open_branch(config: Config, path: Path, trunk: RunDirectory, *, resume_comma
 
 def _take_over(trunk: RunDirectory, run: RunDirectory) -> None:
     """Stage 1's own directory takes its place last and at once: with it, stage 1 is done."""
-    places = [name for name in _SHARED if (trunk.path / name).exists()]
-    for place in [*places, trunk.iteration(STAGE_ONE).relative_to(trunk.path)]:
+    shared = [Path(name) for name in _SHARED if (trunk.path / name).exists()]
+    for place in [*shared, trunk.iteration(STAGE_ONE).relative_to(trunk.path)]:
         if (run.path / place).exists():
             shutil.rmtree(run.path / place)  # what an earlier try has left
         with atomic_directory(run.path / place) as directory:
