@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from medcritical_ray import trace as traces
+from medcritical_ray.answers import agrees, is_ambiguous
 from medcritical_ray.records import Question
 
 
@@ -18,17 +19,19 @@ class Grade:
 
 
 def grade_attempt(question: Question, output: str, *, finished: bool) -> Grade:
-    """Grades an attempt: right if it finished and its last line answers exactly the key's letters."""
+    """Grades an attempt: right if it finished and its last line answers exactly the key's letters.
+
+    Letters decide. Whether the text beside them is theirs is noted; an answer without a text has none that agrees.
+    """
     trace = "\n".join(output.strip().splitlines())
     answer = traces.answer_of(trace) if finished else None
     texts = {option.letter: option.text for option in question.options}
-    if answer is None or not set(answer.letters) <= set(texts):
+    if answer is None or not set(answer.letters) <= set(texts) or is_ambiguous(answer, texts.values()):
         return Grade(trace=trace)
-    stated = "; ".join(texts[letter] for letter in answer.letters)
     return Grade(
         trace=trace,
         answer=answer.letters,
-        agrees=_plain(stated) == _plain(answer.text),
+        agrees=agrees(answer, [texts[letter] for letter in answer.letters]),
         correct=answer.letters == question.key,
     )
 
@@ -54,7 +57,3 @@ def guess_chance(question: Question) -> float:
     num_options = len(question.options)
     num_answers = num_options if len(question.key) == 1 else 2**num_options - num_options - 1
     return 1 / max(num_answers - 1, 1)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()

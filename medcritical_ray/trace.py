@@ -18,19 +18,11 @@ A correction names the first wrong step, says why, and goes on from there; or it
 import re
 from dataclasses import dataclass
 
+from medcritical_ray.answers import Answer, is_answer_line, read_answer
+
 KEEP = "Check: every step is right."
-_ANSWER_MARK = "Answer:"
 _STEP = re.compile(r"^Step (\d+)(?: \(key\))?: ?(.*)$")
-_ANSWER = re.compile(r"^Answer: ?(.*?) ?\(([A-J]+)\)$")
 _CHECK = re.compile(r"^Check: (?:step (\d+)|the (answer)) is wrong\b")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an answer line states: the option's text (several joined by "; ") and its letters in order."""
-
-    text: str
-    letters: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +61,7 @@ def steps_of(trace: str) -> list[str]:
 def answer_of(trace: str) -> Answer | None:
     """What the last line states if it is an answer line. Nothing before the last line counts as an answer."""
     lines = trace.strip().splitlines()
-    match = _ANSWER.match(lines[-1].strip()) if lines else None
-    return Answer(match[1].strip(), "".join(sorted(set(match[2])))) if match else None
+    return read_answer(lines[-1]) if lines else None
 
 
 def lines_from_step(trace: str, step: int) -> str:
@@ -119,7 +110,7 @@ def read_correction(attempt: str, output: str) -> Correction | None:
 def _starts_with_step(text: str, step: int, *, answer: bool) -> bool:
     first_line = text.splitlines()[0].strip() if text else ""
     if answer:
-        return first_line.startswith(_ANSWER_MARK)
+        return is_answer_line(first_line)
     match = _STEP.match(first_line)
     return match is not None and int(match[1]) == step
 
@@ -129,5 +120,5 @@ def _line_of_step(trace: str, step: int) -> int:
     step_lines = [i for i, line in enumerate(lines) if _STEP.match(line)]
     if step <= len(step_lines):
         return step_lines[step - 1]
-    has_answer = bool(lines) and lines[-1].startswith(_ANSWER_MARK)
+    has_answer = bool(lines) and is_answer_line(lines[-1])
     return len(lines) - 1 if has_answer else len(lines)

@@ -3,7 +3,7 @@
 <directory>/
   chat.yaml completions.yaml    the tasks medcritical_<directory>_chat and medcritical_<directory>_completions
   utils.py                      how an answer is read
-  questions.jsonl               id, prompt, letters of the options and key of each question
+  questions.jsonl               id, prompt, letters and texts of the options, and key of each question
 """
 
 import json
@@ -35,11 +35,12 @@ def write_tasks(directory: Path, questions: Iterable[Question], max_tokens: int)
     return [f"{stem}_{task}" for task in _TASKS]
 
 
-def _row(question: Question) -> dict[str, str]:
+def _row(question: Question) -> dict[str, str | list[str]]:
     return {
         "id": question.id,
         "prompt": solve_prompt(question.unkeyed()),
         "letters": "".join(option.letter for option in question.options),
+        "texts": [option.text for option in question.options],
         "key": question.key,
     }
 

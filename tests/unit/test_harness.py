@@ -31,22 +31,23 @@ PIECES = st.lists(
 def test_an_answer_is_read_as_our_grading_reads_it(before: str, mark: str, stated: str):
     question, text = QUESTIONS[0], before + mark + stated
     grade = grade_attempt(question, text, finished=True)
-    assert letters([[text]], [{"letters": "ABC"}]) == [[grade.answer]]
+    assert letters([[text]], [{"letters": "ABC", "texts": ["rest", "水", "heat"]}]) == [[grade.answer]]
     assert (grade.answer == question.key) == grade.correct
 
 
 def test_several_letters_are_read_in_any_order_and_each_once():
     texts = ["Answer: heat; rest (CA)", "Answer: rest (A)\nThat is all.", "Answer: (AACA)"]
-    assert letters([texts], [{"letters": "ABC"}]) == [["AC", "", "AC"]]
+    assert letters([texts], [{"letters": "ABC", "texts": ["rest", "水", "heat"]}]) == [["AC", "", "AC"]]
 
 
 def test_a_row_has_the_prompt_and_the_key_and_nothing_that_explains_it(tmp_path: Path):
     write_tasks(tmp_path / "exam", QUESTIONS, 100)
     with (tmp_path / "exam" / "questions.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
+    prompts = [solve_prompt(question.unkeyed()) for question in QUESTIONS]
     assert rows == [
-        {"id": "q1", "prompt": solve_prompt(QUESTIONS[0].unkeyed()), "letters": "ABC", "key": "AC"},
-        {"id": "q2", "prompt": solve_prompt(QUESTIONS[1].unkeyed()), "letters": "AB", "key": "B"},
+        {"id": "q1", "prompt": prompts[0], "letters": "ABC", "texts": ["rest", "水", "heat"], "key": "AC"},
+        {"id": "q2", "prompt": prompts[1], "letters": "AB", "texts": ["yes", "no"], "key": "B"},
     ]
 
 

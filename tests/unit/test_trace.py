@@ -1,5 +1,6 @@
 from medcritical_ray import trace as traces
-from medcritical_ray.trace import Answer, Correction
+from medcritical_ray.answers import Answer
+from medcritical_ray.trace import Correction
 
 ATTEMPT = """\
 Thought: name the condition, then take its first choice.
