@@ -14,7 +14,7 @@ for nothing.
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _MARK = re.compile(
     r"(?:(?:the )?(?:final |correct )?answer(?: is)?|(?:最终|正确)?答案[是为]?) ?:|\((?:最终|正确)?答案\) ?:?",
@@ -42,6 +42,8 @@ class Answer:
 
     text: str
     letters: str
+    stated: str = field(default="", compare=False)
+    """All that stands behind the mark, as it was read."""
 
 
 def is_answer_line(line: str) -> bool:
@@ -58,7 +60,7 @@ def read_answer(line: str) -> Answer | None:
         return Answer("", _in_order(stated))
     matches = (form.fullmatch(stated) for form in _TEXT_AND_LETTERS)
     match = next(filter(None, matches), None)
-    return Answer(match["text"], _in_order(match["letters"])) if match else None
+    return Answer(match["text"], _in_order(match["letters"]), stated) if match else None
 
 
 def is_ambiguous(answer: Answer, texts: Iterable[str]) -> bool:
@@ -66,10 +68,10 @@ def is_ambiguous(answer: Answer, texts: Iterable[str]) -> bool:
     them, or takes back or leaves open what they say, as "not amoxicillin (C)" does.
 
     Words and letters within an option's text are its own: "hepatitis (B) vaccine (C)" is clear if it is an option. And
-    so "C. difficile" is an option without its letter.
+    so "C. difficile" and "blood count (CBC)" are options without their letters.
     """
-    plain_texts = [plain(text) for text in texts]
-    if plain(f"{answer.letters}. {answer.text}") in plain_texts:
+    plain_texts = [plain(text).strip(_END) for text in texts]
+    if answer.stated in plain_texts:
         return True
     options = "|".join(re.escape(text) for text in sorted(plain_texts, key=len, reverse=True) if text)
     beside = re.sub(rf"(?<![a-z])(?:{options})(?![a-z])", " ", answer.text, flags=re.IGNORECASE)

@@ -1,14 +1,10 @@
-"""What a policy is asked, as text. Prompts are built from records that have no field for the answer."""
+"""What a policy is asked, as text, in the question's own language. Prompts are built from records that have no field
+for the answer."""
 
 from collections.abc import Sequence
 
+from medcritical_ray.language import language_of
 from medcritical_ray.records import Option, Task, UnkeyedQuestion
-
-_INSTRUCTIONS: dict[Task, str] = {
-    "solve": "Solve the question step by step.",
-    "repair": "The attempt is wrong. Find its first wrong step and redo it from there.",
-    "check": "Check the attempt. Keep it if every step is right, else redo it from its first wrong step.",
-}
 
 
 def question_text(question: UnkeyedQuestion) -> str:
@@ -22,9 +18,10 @@ def options_text(options: Sequence[Option]) -> str:
 
 
 def solve_prompt(question: UnkeyedQuestion) -> str:
-    return f"{question_text(question)}\n{_INSTRUCTIONS['solve']}"
+    return f"{question_text(question)}\n{language_of(question).instructions['solve']}"
 
 
 def correction_prompt(question: UnkeyedQuestion, attempt: str, task: Task) -> str:
     """The corrector's prompt for an attempt: `repair` if it is known to be wrong, `check` if its verdict is unknown."""
-    return f"{question_text(question)}\nAttempt:\n{attempt}\n{_INSTRUCTIONS[task]}"
+    language = language_of(question)
+    return f"{question_text(question)}\n{language.attempt}:\n{attempt}\n{language.instructions[task]}"

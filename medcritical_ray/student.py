@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
-from medcritical_ray.prompts import question_text
+from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.records import Question
 from medcritical_ray.teachers import Teacher
 from medcritical_ray.training.models import fresh_student, save_policy
@@ -20,7 +20,7 @@ def given_student_dir(config: Config) -> Path | None:
 
 
 def make_fresh_student(config: Config, questions: Iterable[Question], teacher: Teacher, directory: Path) -> None:
-    """Saves a new model with random weights, and a tokenizer trained on the questions and the teacher's templates."""
+    """Saves a new model with random weights, and a tokenizer trained on what is asked and the teacher's templates."""
     assert config.student.fresh is not None
     tokenizer = train_tokenizer(_texts(questions, teacher), config.student.fresh.vocab_size)
     max_length_tokens = config.engines.max_model_len
@@ -30,7 +30,7 @@ def make_fresh_student(config: Config, questions: Iterable[Question], teacher: T
 
 def _texts(questions: Iterable[Question], teacher: Teacher) -> Iterable[str]:
     for question in questions:
-        yield question_text(question.unkeyed())
+        yield solve_prompt(question.unkeyed())
         template = teacher.template(question.unkeyed())
         if template:
             yield template

@@ -9,11 +9,18 @@ from typing import Protocol
 
 from medcritical_ray import trace as traces
 from medcritical_ray.grading import Grade, grade_attempt, grade_correction
+from medcritical_ray.language import CHINESE, ENGLISH, language_of
 from medcritical_ray.records import Question, Task, UnkeyedQuestion
 from medcritical_ray.reviews import Reviewer, RuleTeacher, Submission
 
 MISSES_KEY = "misses the key"
 """How the fault of a text ends that can be read and is wrong."""
+
+_THOUGHT = {
+    ENGLISH: "judge the options by what is known of each, then choose.",
+    CHINESE: "根据所知逐项判断各选项，再作选择。",
+}
+"""That of a template made of an explanation."""
 
 _SENTENCE_END = re.compile(r"(?<=[。；;!?！？])|(?<=\.)\s|\n")  # the point of 37.5 ends nothing
 _JUDGED_RIGHT = re.compile(r"[（(]([A-J]+)(?:对|正确)|(?<![A-Za-z])([A-J])(?:对|正确)")
@@ -67,7 +74,7 @@ class TemplateTeacher(RuleTeacher):
             return None
         other = rng.choice(others)
         steps = traces.lines_before_step(template, len(traces.steps_of(template)) + 1)
-        return steps + traces.format_answer([other.text], other.letter)
+        return steps + traces.format_answer([other.text], other.letter, language_of(question))
 
 
 def explained_template(question: Question, *, max_steps: int, max_step_chars: int) -> str | None:
@@ -84,8 +91,9 @@ def explained_template(question: Question, *, max_steps: int, max_step_chars: in
     steps = [sentence[:max_step_chars] for sentence in sentences if sentence][:max_steps]
     if not letters or not steps or not set(letters) <= set(texts):
         return None
-    answer = traces.format_answer([texts[letter] for letter in letters], "".join(letters))
-    return traces.format_trace("judge the options by what is known of each, then choose.", steps, answer)
+    language = language_of(question.unkeyed())
+    answer = traces.format_answer([texts[letter] for letter in letters], "".join(letters), language)
+    return traces.format_trace(_THOUGHT[language], steps, answer, language=language)
 
 
 def fault_of_template(question: Question, template: str) -> str | None:

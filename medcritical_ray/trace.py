@@ -8,6 +8,9 @@ text and its letter (SuperCorrect's hierarchical template, arXiv 2410.09008, in 
     Step 2 (key): the first choice for pneumonia is amoxicillin.
     Answer: amoxicillin (C)
 
+About a question in Chinese, the marks are 思路, 步骤 1, 步骤 2 (关键) and 答案. Those of either language are read, in
+half or full width.
+
 A correction names the first wrong step, says why, and goes on from there; or it keeps everything:
 
     Check: step 2 is wrong: the first choice for pneumonia is not aspirin but amoxicillin.
@@ -19,9 +22,12 @@ import re
 from dataclasses import dataclass
 
 from medcritical_ray.answers import Answer, is_answer_line, read_answer
+from medcritical_ray.language import ENGLISH, LANGUAGES, Language
 
 KEEP = "Check: every step is right."
-_STEP = re.compile(r"^Step (\d+)(?: \(key\))?: ?(.*)$")
+_STEP_WORD = "|".join(language.step for language in LANGUAGES)
+_KEY_WORD = "|".join(language.key for language in LANGUAGES)
+_STEP = re.compile(rf"^(?:{_STEP_WORD}) ?(\d+)(?: ?[(（](?:{_KEY_WORD})[)）])? ?[:：] ?(.*)$")
 _CHECK = re.compile(r"^Check: (?:step (\d+)|the (answer)) is wrong\b")
 
 
@@ -33,17 +39,26 @@ class Correction:
     trace: str
 
 
-def format_answer(texts: list[str], letters: str) -> str:
-    return f"Answer: {'; '.join(texts)} ({letters})"
+def format_answer(texts: list[str], letters: str, language: Language = ENGLISH) -> str:
+    return f"{language.answer}: {'; '.join(texts)} ({letters})"
 
 
-def format_trace(thought: str, steps: list[str], answer_line: str, key_steps: frozenset[int] = frozenset()) -> str:
+def format_trace(
+    thought: str,
+    steps: list[str],
+    answer_line: str,
+    key_steps: frozenset[int] = frozenset(),
+    language: Language = ENGLISH,
+) -> str:
     """The written trace; `key_steps` are the numbers of the steps to mark as key."""
-    return "\n".join([f"Thought: {thought}", *format_steps(steps, 1, key_steps), answer_line])
+    return "\n".join([f"{language.thought}: {thought}", *format_steps(steps, 1, key_steps, language), answer_line])
 
 
-def format_steps(steps: list[str], first: int, key_steps: frozenset[int] = frozenset()) -> list[str]:
-    return [f"Step {n}{' (key)' if n in key_steps else ''}: {step}" for n, step in enumerate(steps, first)]
+def format_steps(
+    steps: list[str], first: int, key_steps: frozenset[int] = frozenset(), language: Language = ENGLISH
+) -> list[str]:
+    marked = f" ({language.key})"
+    return [f"{language.step} {n}{marked if n in key_steps else ''}: {step}" for n, step in enumerate(steps, first)]
 
 
 def format_correction(trace: str, first_wrong_step: int, why: str) -> str:

@@ -1,29 +1,45 @@
 """How a policy is to be asked, as it was trained and measured: the prompt, and commands for transformers and vLLM."""
 
 from medcritical_ray.export.facts import Facts, Form
+from medcritical_ray.export.origins import exam_of
+from medcritical_ray.language import CHINESE, ENGLISH, Language
 from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.records import UnkeyedQuestion, lettered
+from medcritical_ray.trace import format_answer
 
-_EXAMPLE = UnkeyedQuestion(
-    id="example",
-    stem="Which vitamin does the skin make in sunlight?",
-    options=lettered(["vitamin A", "vitamin C", "vitamin D"]),
-)
+_EXAMPLES = {
+    ENGLISH: UnkeyedQuestion(
+        id="example",
+        stem="Which vitamin does the skin make in sunlight?",
+        options=lettered(["vitamin A", "vitamin C", "vitamin D"]),
+    ),
+    CHINESE: UnkeyedQuestion(
+        id="example", stem="皮肤在日光下合成的维生素是", options=lettered(["维生素A", "维生素C", "维生素D"])
+    ),
+}
 
 
 def how_to_ask(facts: Facts, form: Form, *, has_chat_template: bool) -> str:
     """A section of the model card. DIRECTORY stands for wherever the export is, BASE for the model below an adapter."""
+    language = _language(facts)
+    example = _EXAMPLES[language]
+    last = format_answer([example.options[-1].text], example.options[-1].letter, language)
     return "\n\n".join(
         [
             "It was trained on, and measured with, prompts of this form. Its answers are numbered steps and a last "
-            "line that names an option's text and letter, as in `Answer: vitamin D (C)`.",
-            _fenced("text", solve_prompt(_EXAMPLE)),
+            f"line that names an option's text and letter, as in `{last}`.",
+            _fenced("text", solve_prompt(example)),
             _sent_as(has_chat_template=has_chat_template),
             _fenced("python", _python(facts, form, has_chat_template=has_chat_template)),
             _fenced("sh", _server(facts, form)),
             _measured(facts, form),
         ]
     )
+
+
+def _language(facts: Facts) -> Language:
+    """That of the example: Chinese if all of the run's questions are known to be."""
+    return CHINESE if {exam_of(source).language for source in facts.sources} == {"zh"} else ENGLISH
 
 
 def _sent_as(*, has_chat_template: bool) -> str:

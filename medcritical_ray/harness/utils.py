@@ -19,9 +19,11 @@ _ANSWER = re.compile(
     [\ .。!,;]*
     (?: (?P<letters> [A-J] (?: [A-J\ ,、;&+和与及] | and )* )               # A, C
       | (?P<letters_in_brackets> (?: \(+ [A-J] [A-J\ ,、;]* \)+ (?: [\ ,、;&+和与及] | and )* )+ )
-      | (?P<text> .*? ) \ ? \( (?P<letters_after> [A-J] [A-J\ ,、;]* ) \)   # rest; heat (AC)
-      | \(? (?P<letters_before> [A-J]+ ) (?: \) | [.、:] ) \ ? (?P<text_after> .+? )  # C. heat
-      | (?P<letters_outside> [A-J]+ ) \ ? \( (?P<text_in_brackets> .+ ) \)  # C (heat)
+      | (?P<both>
+          (?P<text> .*? ) \ ? \( (?P<letters_after> [A-J] [A-J\ ,、;]* ) \)  # rest; heat (AC)
+        | \(? (?P<letters_before> [A-J]+ ) (?: \) | [.、:] ) \ ? (?P<text_after> .+? )  # C. heat
+        | (?P<letters_outside> [A-J]+ ) \ ? \( (?P<text_in_brackets> .+ ) \)  # C (heat)
+      )
     )
     [\ .。!,;]*
     """,
@@ -59,9 +61,9 @@ def _answer(text: str, options: str, texts: list[str]) -> str:
     answered = re.findall("[A-J]", "".join(part for name, part in parts.items() if name.startswith("letters")))
     stated = "".join(part for name, part in parts.items() if name.startswith("text"))
     told = "".join(sorted(set(answered)))
-    plain_texts = sorted(map(_plain, texts), key=len, reverse=True)
-    if not set(told) <= set(options) or f"{told}. {stated}" in plain_texts:
-        return ""
+    plain_texts = sorted((_plain(text).strip(" .。!,;") for text in texts), key=len, reverse=True)
+    if not set(told) <= set(options) or match["both"] in plain_texts:
+        return ""  # in the second case, an option without its letter, such as "blood count (CBC)"
     own = "|".join(re.escape(text) for text in plain_texts if text)
     stated = re.sub(rf"(?<![A-Za-z])(?:{own})(?![A-Za-z])", "|", stated, flags=re.IGNORECASE)
     others = set("".join(re.findall(r"\b[A-J]+\b", stated))) - set(told)

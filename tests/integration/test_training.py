@@ -10,8 +10,11 @@ from safetensors.torch import load_file
 
 from medcritical_ray.config import DpoConfig, FreshStudentConfig, LoraConfig, SftConfig
 from medcritical_ray.errors import RunFailed, UserError
-from medcritical_ray.records import Demonstration, PreferencePair
+from medcritical_ray.language import CHINESE, ENGLISH, Language
+from medcritical_ray.prompts import options_text
+from medcritical_ray.records import Demonstration, Option, PreferencePair
 from medcritical_ray.seeds import uniform
+from medcritical_ray.trace import format_answer
 from medcritical_ray.training.loop import learning_rate_factor
 from medcritical_ray.training.models import base_dir, fresh_student, load_frozen, save_policy
 from medcritical_ray.training.prepare import Limits, Prepared, prepare_dpo, prepare_sft
@@ -161,6 +164,16 @@ def test_a_fresh_student_is_saved_and_loaded_with_its_own_tokenizer(tmp_path: Pa
     assert prepared.model.config.vocab_size == len(tokenizer)
     assert prepared.tokenizer("发热 w1").input_ids == tokenizer("发热 w1").input_ids
     assert prepared.train(prepared.model, lambda _: None)["num_too_long"] == 0
+
+
+@pytest.mark.parametrize("language", [ENGLISH, CHINESE], ids=["English", "Chinese"])
+def test_an_option_and_an_answer_line_are_the_same_tokens_from_the_text_on(language: Language):
+    option = Option("C", "阿莫西林胶囊" if language is CHINESE else "amoxicillin")
+    written, listed = format_answer([option.text], option.letter, language), options_text([option])
+    tokenizer = train_tokenizer([written, listed] * 9, vocab_size=400)
+    answered, chosen_from = (tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids) for text in (written, listed))
+    assert chosen_from[0] == "-"
+    assert answered[-len(chosen_from) + 1 :] == chosen_from[1:]
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_but_is_never_zero():

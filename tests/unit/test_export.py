@@ -208,6 +208,8 @@ def test_what_is_not_known_is_named_before_publishing(facts: Facts):
     assert front_matter["license"] == "unknown"
     assert "base_model" not in front_matter
     assert front_matter["language"] == ["zh"]
+    assert "as in `答案: 维生素D (C)`" in text
+    assert "- 维生素D (C)\n请逐步解答该题。" in text
     assert rows_of(text, "Data and licences")[0][-1] == UNKNOWN
     assert f"Model below: my-model; licence: {UNKNOWN}" in text
     assert "templates written by big-1" in text

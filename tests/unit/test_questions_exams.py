@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from medcritical_ray.grading import grade_attempt
+from medcritical_ray.harness.utils import letters as read_by_the_harness
+from medcritical_ray.language import CHINESE, ENGLISH, Language, language_of
 from medcritical_ray.questions import (
     BadRow,
     Quarantine,
@@ -15,6 +18,7 @@ from medcritical_ray.questions import (
     write_questions,
 )
 from medcritical_ray.records import Question
+from medcritical_ray.trace import format_answer
 
 EXAMS = Path(os.environ.get("MEDCRITICAL_EXAMS") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -67,3 +71,20 @@ def test_every_row_of_medqa_is_loaded():
     assert len(questions) == 1273
     assert {len(question.options) for question in questions} == {5}
     assert Counter(question.labels["meta_info"] for question in questions) == {"step1": 679, "step2&3": 594}
+
+
+@pytest.mark.parametrize(("name", "language"), [("cmexam/val.csv", CHINESE), ("medqa/us_test.jsonl", ENGLISH)])
+def test_every_question_of_an_exam_is_asked_in_its_language(name: str, language: Language):
+    assert {language_of(question.unkeyed()) for question in questions_of(exam(name))} == {language}
+
+
+@pytest.mark.parametrize("name", ["cmexam/val.csv", "medqa/us_test.jsonl"])
+def test_the_answer_line_of_every_key_and_every_option_is_read_as_such(name: str):
+    for question in questions_of(exam(name)):
+        texts = {option.letter: option.text for option in question.options}
+        for letters in {question.key, *texts}:
+            line = format_answer([texts[letter] for letter in letters], letters, language_of(question.unkeyed()))
+            grade = grade_attempt(question, line, finished=True)
+            assert (grade.answer, grade.agrees, grade.correct) == (letters, True, letters == question.key), line
+            doc = {"letters": "".join(texts), "texts": list(texts.values())}
+            assert read_by_the_harness([[line]], [doc]) == [[letters]]

@@ -29,11 +29,11 @@ EXPLANATIONS = {
     "several": "脂溶性维生素包括A、D、E、K（AB对）。\n维生素C（C错）为水溶性。",
 }
 ONE_TEMPLATE = (
-    "Thought: judge the options by what is known of each, then choose.\n"
-    "Step 1: 硫酸亚铁（B对）补充铁。\n"
-    "Step 2: 碳酸钙（A错）补充钙；\n"
-    "Step 3: 氯化钾（C错）补充钾。\n"
-    "Answer: 硫酸亚铁 (B)"
+    "思路: 根据所知逐项判断各选项，再作选择。\n"
+    "步骤 1: 硫酸亚铁（B对）补充铁。\n"
+    "步骤 2: 碳酸钙（A错）补充钙；\n"
+    "步骤 3: 氯化钾（C错）补充钾。\n"
+    "答案: 硫酸亚铁 (B)"
 )
 
 
@@ -54,16 +54,32 @@ def test_a_template_has_the_explanations_sentences_for_its_steps_and_the_letters
     assert teacher().template(ONE.unkeyed()) == ONE_TEMPLATE
 
 
+def test_a_template_of_a_question_in_english_is_in_english():
+    asked = Question(
+        id="english",
+        source="hand",
+        stem="Which of these brings iron?",
+        options=lettered(["calcium carbonate", "ferrous sulphate"]),
+        key="B",
+        explanation="Ferrous sulphate (B正确) is a salt of iron.",
+    )
+    assert explained_template(asked, max_steps=3, max_step_chars=60) == (
+        "Thought: judge the options by what is known of each, then choose.\n"
+        "Step 1: Ferrous sulphate (B正确) is a salt of iron.\n"
+        "Answer: ferrous sulphate (B)"
+    )
+
+
 def test_several_letters_judged_right_are_all_the_answer():
     template = teacher().template(SEVERAL.unkeyed())
     assert template is not None
-    assert template.splitlines()[-1] == "Answer: 维生素A; 维生素D (AB)"
+    assert template.splitlines()[-1] == "答案: 维生素A; 维生素D (AB)"
     assert grade_attempt(SEVERAL, template, finished=True).correct
 
 
 @pytest.mark.parametrize("explanation", ["铁剂（B对）。", "铁剂（B正确）。", "A错，B对，C错。", "B对", "铁剂(B对)。"])
 def test_a_letter_is_judged_right_in_several_ways(explanation: str):
-    assert answer_line(explanation) == "Answer: 硫酸亚铁 (B)"
+    assert answer_line(explanation) == "答案: 硫酸亚铁 (B)"
 
 
 @pytest.mark.parametrize(
@@ -82,13 +98,13 @@ def test_a_question_without_an_explanation_has_no_template():
 def test_steps_are_bounded_in_number_and_length():
     template = teacher(max_steps=2, max_step_chars=4).template(ONE.unkeyed())
     assert template is not None
-    assert template.splitlines()[1:] == ["Step 1: 硫酸亚铁", "Step 2: 碳酸钙（", "Answer: 硫酸亚铁 (B)"]
+    assert template.splitlines()[1:] == ["步骤 1: 硫酸亚铁", "步骤 2: 碳酸钙（", "答案: 硫酸亚铁 (B)"]
 
 
 def test_a_decimal_point_ends_no_sentence():
     template = teacher("体温37.5℃（B对）。It is so. Then rest.").template(ONE.unkeyed())
     assert template is not None
-    assert template.splitlines()[1:-1] == ["Step 1: 体温37.5℃（B对）。", "Step 2: It is so.", "Step 3: Then rest."]
+    assert template.splitlines()[1:-1] == ["步骤 1: 体温37.5℃（B对）。", "步骤 2: It is so.", "步骤 3: Then rest."]
 
 
 def test_a_template_that_misses_the_key_is_dropped_and_counted():
@@ -104,7 +120,7 @@ def test_a_template_that_reaches_the_key_counts():
 
 
 def test_an_attempt_with_the_teachers_answer_is_kept():
-    attempt = "Thought: guess.\nStep 1: 铁。\nAnswer: 硫酸亚铁 (B)"
+    attempt = "思路：猜。\n步骤1：铁。\n答案：硫酸亚铁（B）"
     assert teacher().correction(ONE.unkeyed(), attempt) == KEEP
 
 
@@ -113,7 +129,7 @@ def test_an_attempt_with_another_answer_is_redone_from_the_first_step_that_diffe
     correction = teacher().correction(ONE.unkeyed(), attempt)
     assert correction == (
         "Check: step 2 is wrong: it does not lead to the answer.\n"
-        "Step 2: 碳酸钙（A错）补充钙；\nStep 3: 氯化钾（C错）补充钾。\nAnswer: 硫酸亚铁 (B)"
+        "步骤 2: 碳酸钙（A错）补充钙；\n步骤 3: 氯化钾（C错）补充钾。\n答案: 硫酸亚铁 (B)"
     )
     assert grade_correction(ONE, attempt, correction, finished=True).correct
 
@@ -174,8 +190,8 @@ def test_what_is_handed_in_holds_no_key():
 
 def test_a_synthetic_mistake_is_the_template_with_another_option():
     mistakes = {teacher().mistake(ONE.unkeyed(), random.Random(seed)) for seed in range(30)}
-    steps = ONE_TEMPLATE.removesuffix("Answer: 硫酸亚铁 (B)")
-    assert mistakes == {steps + answer for answer in ("Answer: 碳酸钙 (A)", "Answer: 氯化钾 (C)", "Answer: 硫酸镁 (D)")}
+    steps = ONE_TEMPLATE.removesuffix("答案: 硫酸亚铁 (B)")
+    assert mistakes == {steps + answer for answer in ("答案: 碳酸钙 (A)", "答案: 氯化钾 (C)", "答案: 硫酸镁 (D)")}
 
 
 def test_no_mistake_is_made_of_a_question_without_a_template():
@@ -194,7 +210,7 @@ def test_no_mistake_is_made_of_a_question_without_a_template():
     ],
 )
 def test_a_template_that_speaks_of_a_given_answer_does_not_count(thought: str):
-    template = ONE_TEMPLATE.replace("judge the options by what is known of each, then choose.", thought)
+    template = ONE_TEMPLATE.replace("根据所知逐项判断各选项，再作选择。", thought)
     assert fault_of_template(ONE, template) == "template speaks of a given answer"
     assert fault_of_template(ONE, ONE_TEMPLATE) is None
 
