@@ -15,7 +15,7 @@ import ray
 
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import UserError, WaitTimeout
-from medcritical_ray.plan import ClusterResources
+from medcritical_ray.fit import ClusterResources
 
 _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would package the working directory by itself

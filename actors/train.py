@@ -87,6 +87,7 @@ def _fit(
         task=task,
         seed=seed,
         max_tokens_per_forward=trainers.max_tokens_per_forward,
+        gradient_checkpointing=trainers.gradient_checkpointing,
         deadline=time.time() + trainers.timeout_s,
         timeout_s=trainers.timeout_s,
         run_dir=run_dir,

@@ -44,6 +44,7 @@ class Assignment:
     task: Task
     seed: int
     max_tokens_per_forward: int
+    gradient_checkpointing: bool
     deadline: float
     timeout_s: float
     run_dir: Path
@@ -82,7 +83,11 @@ def _train(assignment: Assignment) -> dict[str, Any]:
 def _prepare(assignment: Assignment) -> "Prepared":
     from medcritical_ray.training.prepare import Limits, prepare_dpo, prepare_sft
 
-    limits = Limits(seed=assignment.seed, max_tokens_per_forward=assignment.max_tokens_per_forward)
+    limits = Limits(
+        seed=assignment.seed,
+        max_tokens_per_forward=assignment.max_tokens_per_forward,
+        gradient_checkpointing=assignment.gradient_checkpointing,
+    )
     device = ray.train.torch.get_device()
     task, rows = assignment.task, _shard()
     if isinstance(task, SftTask):

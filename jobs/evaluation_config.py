@@ -9,8 +9,8 @@ from medcritical_ray.context import check_context, longest_prompt_tokens, model_
 from medcritical_ray.errors import UserError
 from medcritical_ray.estimates import DRIVER_GIB, engine_memory_gib
 from medcritical_ray.files import read_json
+from medcritical_ray.fit import ClusterResources
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
-from medcritical_ray.plan import ClusterResources
 from medcritical_ray.policies import COMPLETE, MANIFEST
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run_directory import RunDirectory

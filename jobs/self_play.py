@@ -11,8 +11,9 @@ from jobs.cli import run_job
 
 if TYPE_CHECKING:
     from medcritical_ray.config import Config
+    from medcritical_ray.fit import ClusterResources
     from medcritical_ray.game import Game, Progress, Team
-    from medcritical_ray.plan import ClusterResources, Plan
+    from medcritical_ray.plan import Plan
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "run the whole method: stage 1, then the self-iterations"
@@ -36,23 +37,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 def dry_run(config: "Config") -> int:
-    """Prints the resolved config and the plan; the exit code says whether the plan fits.
+    """Prints the resolved config, the plan, and what a run would lack here; the exit code says whether it is anything.
 
-    Raises UserError if the student, the questions or the teacher are not what the config says.
+    A student's config.json is enough for that, without its weights. Raises UserError if there is none, or if the
+    questions or the teacher are not what the config says, and then has printed the plan.
     """
     from actors.cluster import connected
     from medcritical_ray.config_files import dump_config
-    from medcritical_ray.opening import check_reviewer, checked_questions, run_path
-    from medcritical_ray.plan import compare, describe
+    from medcritical_ray.fit import compare
+    from medcritical_ray.opening import check_reviewer, checked_questions, expected_size, run_path
+    from medcritical_ray.plan import make_plan
+    from medcritical_ray.plan_text import describe, describe_cache
 
-    plan = plan_of(config)
-    checked_questions(config)
-    check_reviewer(config)
+    size, lacking = expected_size(config)
+    plan = make_plan(config, size)
     print(dump_config(config))
     print(describe(plan))
+    checked_questions(config)
+    check_reviewer(config)
     with connected(config.cluster, run_path(config)) as resources:
-        shortfalls = compare(plan, resources)
-    print("\n".join(f"does not fit: {shortfall}" for shortfall in shortfalls) or "the plan fits the cluster")
+        if plan.engine and resources.gpu_memory_gib:
+            print(describe_cache(plan.engine, resources.gpu_memory_gib))
+        shortfalls = [f"missing: {what}" for what in lacking]
+        shortfalls += [f"does not fit: {shortfall}" for shortfall in compare(plan, resources)]
+    print("\n".join(shortfalls) or "the plan fits the cluster")
     return 2 if shortfalls else 0
 
 
@@ -128,7 +136,7 @@ def plan_of(config: "Config") -> "Plan":
 
 def check_fit(plan: "Plan", resources: "ClusterResources") -> None:
     from medcritical_ray.errors import UserError
-    from medcritical_ray.plan import compare
+    from medcritical_ray.fit import compare
 
     shortfalls = compare(plan, resources)
     if shortfalls:

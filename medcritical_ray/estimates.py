@@ -1,11 +1,13 @@
-"""Estimates, from above, of what a run takes, in GiB of 2**30 bytes. Every term stands here with its reason.
+"""Estimates, from above, of what a run takes of its machines and disks, in GiB of 2**30 bytes. Every term stands here
+with its reason; `gpu_memory` has those of a GPU.
 
-Left out, because no config tells them: activations of the training workers, and what others use on the same machines.
+Left out: activations of training workers on the CPU, where models are small, and what others use on the same machines.
 """
 
 from dataclasses import dataclass
 
-from medcritical_ray.config import Config, FreshStudentConfig
+from medcritical_ray.architecture import Architecture
+from medcritical_ray.config import Config, DpoConfig, FreshStudentConfig, SftConfig
 from medcritical_ray.model_files import ModelSize
 
 GIB = 2**30
@@ -20,13 +22,14 @@ DRIVER_GIB = 1.0
 BYTES_PER_TRAINED_PARAMETER = 16
 """Parameter, gradient and AdamW's two moments, in float32 of 4 bytes each; every worker holds all of them."""
 ADAPTER_SHARE = 0.1
-"""Parameters of a LoRA adapter over those of its model: rank 64 on a 7B model makes 2 %."""
+"""Parameters of a LoRA adapter over those of its model where its architecture is unknown: rank 64 on a 7B model makes
+2 %."""
 BYTES_PER_TOKEN_ON_DISK = 8
 """Of a trajectory: about 4 bytes of text per token, written as output and again as the whole trace."""
 TEXTS_PER_PAIR = 4
 """Each as long as a trajectory at most: the question, the attempt in the prompt, the chosen trace in its parts, the
 rejected one."""
-_BYTES_PER_PARAMETER = {"bfloat16": 2, "float16": 2, "float32": 4}
+BYTES_PER_PARAMETER = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,20 +55,27 @@ def estimate_rows(config: Config) -> Rows:
 
 
 def size_of_fresh(student: FreshStudentConfig) -> ModelSize:
-    """A new Qwen2 with tied embeddings in float32: embeddings, a last norm, and layers of attention with biases on
-    queries, keys and values, a gated feed-forward part and two norms."""
-    width = student.hidden_size
-    attention = 4 * width * width + 3 * width
-    feed_forward = 3 * width * student.intermediate_size
-    num_parameters = student.vocab_size * width + student.num_layers * (attention + feed_forward + 2 * width) + width
-    return ModelSize(num_parameters=num_parameters, num_bytes=4 * num_parameters)
+    """A new Qwen2 with tied embeddings in float32, with as many heads for keys and values as for queries."""
+    architecture = Architecture(
+        hidden_size=student.hidden_size,
+        num_layers=student.num_layers,
+        num_heads=student.num_heads,
+        num_kv_heads=student.num_heads,
+        head_dim=student.hidden_size // student.num_heads,
+        intermediate_size=student.intermediate_size,
+        vocab_size=student.vocab_size,
+        tied_embeddings=True,
+        num_vector_parameters=5 * student.hidden_size,  # biases of queries, keys and values, and two norms
+    )
+    num_parameters = architecture.num_parameters
+    return ModelSize(num_parameters=num_parameters, num_bytes=4 * num_parameters, architecture=architecture)
 
 
 def engine_weights_gib(config: Config, size: ModelSize) -> float:
     """Weights of one engine, over all its GPUs."""
     if config.engines.dtype == "auto":
         return size.num_bytes / GIB
-    return size.num_parameters * _BYTES_PER_PARAMETER[config.engines.dtype] / GIB
+    return size.num_parameters * BYTES_PER_PARAMETER[config.engines.dtype] / GIB
 
 
 def engine_memory_gib(config: Config, size: ModelSize) -> float:
@@ -76,32 +86,51 @@ def engine_memory_gib(config: Config, size: ModelSize) -> float:
     return ENGINE_PROCESS_GIB + weights + config.engines.kv_cache_gib
 
 
+def trained_parameters(part: SftConfig | DpoConfig, size: ModelSize) -> float:
+    """All of the model's, or those of an adapter."""
+    if part.method == "full":
+        return size.num_parameters
+    if size.architecture is None:
+        return ADAPTER_SHARE * size.num_parameters
+    return size.architecture.num_adapter_parameters(part.lora.rank, part.lora.target_modules)
+
+
+def frozen_bytes_per_parameter(config: Config) -> int:
+    """Of weights below an adapter, and of a reference: bfloat16 on GPUs."""
+    return BYTES_PER_PARAMETER["bfloat16" if config.trainers.num_gpus > 0 else "float32"]
+
+
 def training_state_gib(config: Config, size: ModelSize) -> float:
-    """What one worker holds in the larger kind of training: weights, gradients, moments, and DPO's reference."""
-    frozen = _BYTES_PER_PARAMETER["bfloat16" if config.trainers.num_gpus > 0 else "float32"]
-    lora = frozen + ADAPTER_SHARE * BYTES_PER_TRAINED_PARAMETER
-    trained = BYTES_PER_TRAINED_PARAMETER if "full" in (config.sft.method, config.dpo.method) else lora
-    return size.num_parameters * (trained + frozen) / GIB
+    """What one worker on the CPU holds in the larger of the trainings: weights, gradients and moments.
+
+    DPO's reference is gone before gradients and moments come, and is smaller than they are with all weights trained.
+    """
+    frozen = size.num_parameters * frozen_bytes_per_parameter(config)
+    states = [
+        trained_parameters(part, size) * BYTES_PER_TRAINED_PARAMETER + (frozen if part.method == "lora" else 0)
+        for part in (config.sft, config.dpo)
+    ]
+    return max(*states, 2 * frozen if config.dpo.reference == "initial" else 0) / GIB
 
 
 def trainer_memory_gib(config: Config, size: ModelSize) -> float:
     """Memory of the machine for one training worker. With a GPU the weights pass through it when they are loaded."""
     if config.trainers.num_gpus > 0:
-        return TRAINER_PROCESS_GIB + size.num_bytes / GIB
+        loaded = "float32" if "full" in (config.sft.method, config.dpo.method) else "bfloat16"
+        return TRAINER_PROCESS_GIB + size.num_parameters * BYTES_PER_PARAMETER[loaded] / GIB
     return TRAINER_PROCESS_GIB + training_state_gib(config, size)
 
 
-def policy_gib(config: Config, size: ModelSize) -> float:
-    """One policy of the self-iterations on disk: all weights in float32, or an adapter."""
-    num_parameters = size.num_parameters * (1.0 if config.dpo.method == "full" else ADAPTER_SHARE)
-    return num_parameters * _BYTES_PER_PARAMETER["float32"] / GIB
+def policy_gib(part: SftConfig | DpoConfig, size: ModelSize) -> float:
+    """One policy on disk, as this training leaves it: all weights in float32, or an adapter."""
+    return trained_parameters(part, size) * BYTES_PER_PARAMETER["float32"] / GIB
 
 
 def broadcast_gib(config: Config, size: ModelSize) -> float:
     """What a weight update puts in the object store: all weights in float32; adapters go through the disk."""
     if "full" not in (config.sft.method, config.dpo.method):
         return 0.0
-    return size.num_parameters * _BYTES_PER_PARAMETER["float32"] / GIB
+    return size.num_parameters * BYTES_PER_PARAMETER["float32"] / GIB
 
 
 def disk_gib(config: Config, size: ModelSize) -> float:
@@ -110,10 +139,10 @@ def disk_gib(config: Config, size: ModelSize) -> float:
     A published policy shares its files with the training that it comes from.
     """
     rows = estimate_rows(config)
-    stage_1 = 2 * size.num_parameters * _BYTES_PER_PARAMETER["float32"] / GIB
+    stage_1 = 2 * policy_gib(config.sft, size)
     attempt = config.generate.sampling.max_tokens
     correction = attempt + config.correct.sampling.max_tokens
     num_tokens = rows.num_attempts * attempt + rows.num_corrections * correction
     num_tokens += rows.num_pairs * TEXTS_PER_PAIR * correction
-    iteration = policy_gib(config, size) + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
+    iteration = policy_gib(config.dpo, size) + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
     return stage_1 + config.run.num_iterations * iteration

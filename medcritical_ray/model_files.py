@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medcritical_ray.architecture import Architecture, architecture_of, bytes_per_parameter, untold
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json, sha256_of
 
@@ -21,10 +22,15 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSize:
-    """How large a model is: its parameters as its weight files have them, and the size of those files."""
+    """How large a model is: its parameters as its weight files have them, and the size of those files.
+
+    `architecture` is None where config.json does not tell it, and `untold` says what is missing there.
+    """
 
     num_parameters: int
     num_bytes: int
+    architecture: Architecture | None = None
+    untold: str = ""
 
 
 def is_adapter(directory: Path) -> bool:
@@ -42,7 +48,7 @@ def check_model(directory: str | Path) -> ModelSize:
         raise UserError(f"{path}: no such directory: must be that of a downloaded Hugging Face model")
     if is_adapter(path) and not (path / "config.json").exists():
         raise UserError(f"{path}: holds a LoRA adapter, not a model: merge it, or name the model below it")
-    _read_json(path / "config.json")
+    config = _read_json(path / "config.json")
     files = _weight_files(path)
     if not any(all((path / name).exists() for name in names) for names in _TOKENIZERS):
         raise UserError(f"{path}: no tokenizer: tokenizer.json (or tokenizer.model) must lie beside the weights")
@@ -52,6 +58,24 @@ def check_model(directory: str | Path) -> ModelSize:
     return ModelSize(
         num_parameters=sum(math.prod(shape) for shape in shapes.values()),
         num_bytes=sum(file.stat().st_size for file in files),
+        architecture=architecture_of(config),
+        untold=untold(config),
+    )
+
+
+def size_by_config(directory: Path) -> ModelSize:
+    """The size that a model has by its config.json, whether weights lie beside it or not; 0 where that does not tell.
+
+    Raises UserError if there is no config.json.
+    """
+    config = _read_json(directory / "config.json")
+    architecture = architecture_of(config)
+    num_parameters = architecture.num_parameters if architecture else 0
+    return ModelSize(
+        num_parameters=num_parameters,
+        num_bytes=num_parameters * bytes_per_parameter(config),
+        architecture=architecture,
+        untold=untold(config),
     )
 
 

@@ -14,7 +14,7 @@ from medcritical_ray.endpoint.client import check_endpoint
 from medcritical_ray.endpoint.reviewer import EndpointReviewer
 from medcritical_ray.errors import UserError
 from medcritical_ray.game import Progress
-from medcritical_ray.model_files import ModelSize, check_model
+from medcritical_ray.model_files import ModelSize, check_model, size_by_config
 from medcritical_ray.prepare import (
     QUESTIONS_PHASE,
     PreparedQuestions,
@@ -39,6 +39,17 @@ def student_size(config: Config) -> ModelSize | None:
     """The size of the given student; None for a fresh one. Raises UserError if its directory lacks anything."""
     directory = given_student_dir(config)
     return check_model(directory) if directory else None
+
+
+def expected_size(config: Config) -> tuple[ModelSize | None, list[str]]:
+    """As `student_size`, for a plan alone, and what the directory lacks for a run: a config.json is enough for a plan,
+    so that it can be made where the weights are not. Raises UserError if there is none."""
+    try:
+        return student_size(config), []
+    except UserError as error:
+        directory = given_student_dir(config)
+        assert directory is not None
+        return size_by_config(directory), [str(error)]
 
 
 def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callable[[], None]) -> RunDirectory:

@@ -40,6 +40,10 @@ class TrainersConfig(Part):
     max_tokens_per_forward: int = Field(
         default=16_384, ge=1, description="Tokens of one forward pass, padding included; larger batches take several."
     )
+    gradient_checkpointing: bool = Field(
+        default=True,
+        description="Keep only the input of each layer and compute the rest again in the backward pass; on GPUs only.",
+    )
     max_failures: int = Field(default=2, ge=0, description="Times that a training starts again after a worker died.")
     timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
 

@@ -15,7 +15,7 @@ from medcritical_ray.records import PairSource
 
 
 class Config(Part):
-    """One run, in full. The defaults suit a 7B student on two GPUs; only the questions are the clinic's."""
+    """One run, in full. The defaults suit a 7B student on two GPUs of 80 GB; only the questions are the clinic's."""
 
     run: RunConfig = RunConfig()
     questions: QuestionsConfig = QuestionsConfig()

@@ -46,6 +46,14 @@ def load_trainable(
     return _on(device, model)
 
 
+def use_gradient_checkpointing(model: Any) -> None:
+    """While it trains, each layer keeps its input alone, and is computed again in the backward pass (arXiv 1604.06174).
+
+    The non-reentrant form goes together with frozen embeddings and with DDP.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
 def load_frozen(directory: Path, device: torch.device) -> PreTrainedModel:
     """The policy for inference: a reference."""
     model = _on(device, load_merged(directory, _frozen_dtype(device)))

@@ -20,16 +20,18 @@ from medcritical_ray.records import Demonstration, PreferencePair
 from medcritical_ray.training.dpo import dpo, with_reference_logps
 from medcritical_ray.training.examples import dpo_examples, sft_examples
 from medcritical_ray.training.loop import StepMetrics
-from medcritical_ray.training.models import base_dir, load_frozen, load_trainable
+from medcritical_ray.training.models import base_dir, load_frozen, load_trainable, use_gradient_checkpointing
 from medcritical_ray.training.sft import sft
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """`max_tokens_per_forward` bounds the memory of one forward pass, padding included."""
+    """`max_tokens_per_forward` bounds the memory of one forward pass, padding included; on GPUs,
+    `gradient_checkpointing` lowers it for another forward pass of computing."""
 
     seed: int
     max_tokens_per_forward: int
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,7 @@ def prepare_sft(
     tokenizer = load_tokenizer(base_dir(policy_dir))
     demonstrations = sft_examples(tokenizer, rows, config.max_length_tokens)
     model = load_trainable(policy_dir, config.method, config.lora, config_part="sft", device=device, seed=limits.seed)
+    _checkpoint(model, limits, device)
 
     def run(module: nn.Module, on_step: Callable[[StepMetrics], None]) -> dict[str, Any]:
         return sft(
@@ -74,6 +77,7 @@ def prepare_dpo(
     tokenizer = load_tokenizer(base_dir(policy_dir))
     pad_token_id = _pad_token_id(tokenizer)
     model = load_trainable(policy_dir, config.method, config.lora, config_part="dpo", device=device, seed=limits.seed)
+    _checkpoint(model, limits, device)
     is_own_reference = reference_dir.resolve() == policy_dir.resolve()
     pairs = with_reference_logps(
         model if is_own_reference else load_frozen(reference_dir, device),
@@ -94,6 +98,11 @@ def prepare_dpo(
         )
 
     return Prepared(model=model, tokenizer=tokenizer, train=run)
+
+
+def _checkpoint(model: PreTrainedModel, limits: Limits, device: torch.device) -> None:
+    if limits.gradient_checkpointing and device.type == "cuda":
+        use_gradient_checkpointing(model)
 
 
 def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -23,7 +23,7 @@ from jobs.runs import find_run
 from medcritical_ray.config import Config, EnginesConfig
 from medcritical_ray.context import longest_prompt_tokens
 from medcritical_ray.errors import UserError
-from medcritical_ray.plan import ClusterResources
+from medcritical_ray.fit import ClusterResources
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions

@@ -39,3 +39,40 @@ def test_a_teacher_with_nothing_to_say_is_told_before_anything_starts(
     message = capsys.readouterr().err
     assert "has no template that reaches the key for any of the 10 questions of stage 1" in message
     assert not (tmp_path / "runs").exists()
+
+
+QWEN_7B_CONFIG = """
+{"model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
+ "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064, "torch_dtype": "bfloat16"}
+"""
+SHIPPED = Path(__file__).parents[2] / "jobs" / "configs" / "qwen2.5_7b_cmexam_1gpu.toml"
+
+
+@pytest.mark.integration
+def test_a_dry_run_takes_a_config_without_weights_and_says_what_is_missing(
+    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    options, explanation = lettered(["yes", "no"]), "It is. A对, B错."
+    for split in ("train", "dev", "test"):
+        questions = [
+            Question(id=f"{n}", source="s", stem=f"{split} {n}?", options=options, key="A", explanation=explanation)
+            for n in range(10)
+        ]
+        write_questions(tmp_path / f"{split}.jsonl", questions)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(QWEN_7B_CONFIG)
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        "student.path=model",
+        "questions={kind='file', path='train.jsonl', dev_path='dev.jsonl', test_path='test.jsonl', num_train=10, "
+        "num_dev=10, num_test=10}",
+        "teacher.num_questions=10",
+        "generate.num_questions=10",
+    ]
+    assert main(["self-play", "--config", str(SHIPPED), *(f"--set={each}" for each in settings), "--dry-run"]) == 2
+    printed = capsys.readouterr().out
+    assert "model                 7,615,616,512 parameters\n" in printed
+    assert "GPU memory            at least 70.6 GiB per GPU" in printed
+    assert f"missing: {tmp_path}/model: no weights: *.safetensors files must lie there\n" in printed
+    assert "does not fit: GPUs: 1 needed, 0 there" in printed
+    assert not (tmp_path / "runs").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.model_files import ModelSize, check_model, hash_of_weights, tensor_shapes
+from medcritical_ray.model_files import check_model, hash_of_weights, size_by_config, tensor_shapes
 
 SHAPES = {"model.embed_tokens.weight": [10, 4], "model.norm.weight": [4]}
 
@@ -42,7 +42,24 @@ def message_of(path: Path) -> str:
 
 def test_the_size_of_a_model_is_that_of_its_files(model: Path):
     num_bytes = (model / "model.safetensors").stat().st_size
-    assert check_model(model) == ModelSize(num_parameters=44, num_bytes=num_bytes)
+    size = check_model(model)
+    assert (size.num_parameters, size.num_bytes, size.architecture) == (44, num_bytes, None)
+    assert size.untold.startswith("config.json does not say hidden_size, num_hidden_layers")
+
+
+def test_a_config_alone_tells_a_size(tmp_path: Path):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = {"model_type": "mistral", "vocab_size": 100, "dtype": "float32", **sizes}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    size = size_by_config(tmp_path)
+    # Embeddings and head of 800, two layers of 4 * 64 + 3 * 128 + 16, the last norm's 8.
+    assert (size.num_parameters, size.num_bytes) == (2920, 11_680)
+
+
+def test_a_config_that_tells_no_size_says_why(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert size_by_config(tmp_path).num_parameters == 0
+    assert size_by_config(tmp_path).untold.startswith("config.json does not say hidden_size")
 
 
 def test_other_weights_have_another_hash(model: Path):

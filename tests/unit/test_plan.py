@@ -1,18 +1,48 @@
 """The plan of a run, and what a cluster may lack for it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from medcritical_ray.architecture import Architecture
 from medcritical_ray.config import Config
+from medcritical_ray.config_files import load_config
 from medcritical_ray.estimates import Rows
+from medcritical_ray.fit import ClusterResources, compare
 from medcritical_ray.model_files import ModelSize
-from medcritical_ray.plan import ClusterResources, compare, describe, make_plan
+from medcritical_ray.plan import make_plan
+from medcritical_ray.plan_text import describe, describe_cache
 
 GIB = 2**30
 BIG = ClusterResources(
     num_cpus=100, num_gpus=8, memory_gib=1000, disk_gib=1000, object_store_gib=100, gpu_memory_gib=140
 )
+CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
+SHARED_GPU = CONFIGS / "qwen2.5_7b_cmexam_1gpu.toml"
+SEVEN_B_CONFIGS = [SHARED_GPU, CONFIGS / "qwen2.5_7b_cmexam_8gpu.toml", CONFIGS / "qwen2.5_7b_cmexam_cluster.toml"]
+QWEN_7B = ModelSize(
+    num_parameters=7_615_616_512,
+    num_bytes=15_231_233_024,
+    architecture=Architecture(
+        hidden_size=3584,
+        num_layers=28,
+        num_heads=28,
+        num_kv_heads=4,
+        head_dim=128,
+        intermediate_size=18944,
+        vocab_size=152064,
+        tied_embeddings=False,
+        num_vector_parameters=11_776,
+    ),
+)
 SEVEN_B = ModelSize(num_parameters=7 * GIB, num_bytes=14 * GIB)
 QUARTER_GIB = ModelSize(num_parameters=GIB // 4, num_bytes=GIB)
+
+
+def gpus_of(gib: float | None) -> ClusterResources:
+    """A cluster with enough of everything but, maybe, of its GPUs' memory."""
+    return replace(BIG, num_gpus=16, gpu_memory_gib=gib)
 
 
 def config_of(**parts: dict) -> Config:
@@ -57,14 +87,14 @@ def test_engines_workers_and_data_add_up_on_the_cpu():
 def test_memory_on_the_cpu_is_processes_weights_caches_and_training_states():
     plan = make_plan(on_cpu(), QUARTER_GIB)
     assert plan.engines_memory_gib == pytest.approx(2 * (1.2 + 1.0 + 0.5))
-    assert plan.trainers_memory_gib == pytest.approx(2 * (1.0 + 4.0 + 1.0))
+    assert plan.trainers_memory_gib == pytest.approx(2 * (1.0 + 4.0))
     assert plan.ray_memory_gib == pytest.approx(1.5)
-    assert plan.memory_gib == pytest.approx(18.9)
+    assert plan.memory_gib == pytest.approx(16.9)
 
 
 def test_an_adapter_needs_no_moments_of_the_frozen_weights():
     plan = make_plan(on_cpu(sft={"method": "lora"}, dpo={"method": "lora"}), QUARTER_GIB)
-    assert plan.trainers_memory_gib == pytest.approx(2 * (1.0 + 1.4 + 1.0))
+    assert plan.trainers_memory_gib == pytest.approx(2 * (1.0 + 1.4))
     assert plan.object_store_gib == 0
 
 
@@ -76,8 +106,10 @@ def test_separate_correctors_are_engines_too():
 
 def test_gpus_hold_weights_split_over_them():
     plan = make_plan(config_of(engines={"num_gpus": 2, "tensor_parallel_size": 2}), SEVEN_B)
-    assert plan.gpu_engine_weights_gib == pytest.approx(7.0)
-    assert plan.gpu_trainer_gib == pytest.approx(7 * (2 + 1.6 + 2))
+    assert plan.engine is not None
+    assert plan.engine.weights_gib == pytest.approx(7.0)
+    assert plan.trainer is not None
+    assert plan.trainer.weights_gib == pytest.approx(7 * 2 + 0.7 * 4)
 
 
 def test_disk_holds_a_policy_per_version_and_the_rows():
@@ -118,7 +150,7 @@ def test_each_shortfall_names_what_is_there_and_what_to_change():
         "trainers.num_workers or trainers.num_cpus"
     )
     assert memory == (
-        "memory: 18.9 GiB needed (engines 5.4, training workers 12.0, Ray and driver 1.5), 8.0 GiB there: lower "
+        "memory: 16.9 GiB needed (engines 5.4, training workers 10.0, Ray and driver 1.5), 8.0 GiB there: lower "
         "engines.num_engines, engines.kv_cache_gib or trainers.num_workers"
     )
     assert store.startswith(
@@ -138,12 +170,14 @@ def test_missing_gpus_are_told():
 def test_gpus_that_are_too_small_are_told():
     plan = make_plan(config_of(sft={"method": "full"}), SEVEN_B)
     small_gpus = ClusterResources(num_cpus=16, num_gpus=2, memory_gib=500, disk_gib=500, gpu_memory_gib=16)
-    weights, states = compare(plan, small_gpus)
-    assert weights.startswith(
-        "GPU memory: 14.0 GiB needed for an engine's weights, 0.85 of 16.0 GiB there: raise engines"
+    engine, worker = compare(plan, small_gpus)
+    # Weights, an adapter for DPO, and the process.
+    assert engine == (
+        "GPU memory: 17.4 GiB needed for an engine's weights, work and one sequence, 0.85 of 16.0 GiB there: raise "
+        "engines.gpu_memory_utilization or engines.tensor_parallel_size, or lower engines.max_model_len"
     )
-    assert states.startswith(
-        "GPU memory: 126.0 GiB needed per training worker, 16.0 GiB there: set sft.method and dpo.m"
+    assert worker.startswith(
+        "GPU memory: 143.4 GiB needed per training worker, 16.0 GiB there: set sft.method and dpo.m"
     )
 
 
@@ -153,6 +187,90 @@ def test_what_is_unknown_is_not_compared():
 
 
 def test_a_plan_can_be_read():
-    assert describe(make_plan(on_cpu(), QUARTER_GIB)).splitlines()[4] == (
-        "CPUs                2, 1 of them for Ray Data"
+    lines = describe(make_plan(on_cpu(), QUARTER_GIB)).splitlines()
+    assert lines[0] == "model                 268,435,456 parameters"
+    assert lines[5] == "CPUs                  2, 1 of them for Ray Data"
+    assert not [line for line in lines if line.startswith("GPU ") or "GiB per GPU" in line]
+
+
+def test_a_plan_says_what_each_gpu_holds():
+    plan = make_plan(load_config(SHARED_GPU, []), QWEN_7B)
+    engine, cache, worker, least = describe(plan).splitlines()[-4:]
+    assert engine == "GPU, engine           18.8 GiB and the KV cache: weights 14.2, adapter 0.2, work 4.5"
+    assert cache == "KV cache              56.0 KiB per token, 0.11 GiB per 2,048 tokens"
+    assert worker == (
+        "GPU, training worker  38.8 GiB: weights 14.5, gradients 0.3, moments 0.6, activations 5.6, logits 13.9, "
+        "process 4.0"
+    )
+    assert least == (
+        "GPU memory            at least 70.6 GiB per GPU; 72.9 GiB to write 128 sequences of full length at the same "
+        "time"
+    )
+    assert plan.engine is not None
+    assert describe_cache(plan.engine, 80) == (
+        "KV cache there        0.45 of 80.0 GiB leaves 17.2 GiB: 322,110 tokens, 157 sequences of 2,048 tokens "
+        "(engines.max_num_seqs = 128)"
+    )
+
+
+def test_a_plan_says_what_it_cannot_tell():
+    unknown = ModelSize(num_parameters=7 * GIB, num_bytes=14 * GIB, untold="config.json does not say vocab_size")
+    assert (
+        "GPU memory unknown    config.json does not say vocab_size: no activations, logits, keys and values above"
+        in describe(make_plan(config_of(), unknown)).splitlines()
+    )
+
+
+def test_weights_that_config_does_not_explain_are_told():
+    assert describe(make_plan(config_of(), replace(QWEN_7B, num_parameters=8 * 10**9))).startswith(
+        "model                 8,000,000,000 parameters, though its config.json makes 7,615,616,512\n"
+    )
+
+
+@pytest.mark.parametrize("path", SEVEN_B_CONFIGS, ids=lambda path: path.name)
+def test_the_shipped_7b_configs_fit_gpus_of_80_gb(path: Path):
+    assert compare(make_plan(load_config(path, []), QWEN_7B), gpus_of(79.1)) == []
+
+
+@pytest.mark.parametrize("path", SEVEN_B_CONFIGS, ids=lambda path: path.name)
+def test_the_shipped_7b_configs_name_what_to_lower_on_gpus_of_48_gb(path: Path):
+    (shortfall,) = compare(make_plan(load_config(path, []), QWEN_7B), gpus_of(47.4))
+    assert shortfall.startswith("GPU memory: ")
+    assert "lower" in shortfall
+    assert "trainers.max_tokens_per_forward" in shortfall
+
+
+def test_the_shared_gpu_of_the_shipped_config_may_be_too_small_for_both():
+    (shortfall,) = compare(make_plan(load_config(SHARED_GPU, []), QWEN_7B), gpus_of(70))
+    assert shortfall == (
+        "GPU memory: 1 x 0.45 of it for engines and 1 x 38.8 GiB for training workers share a GPU of 70.0 GiB: lower "
+        "engines.gpu_memory_utilization or trainers.max_tokens_per_forward, or raise engines.num_gpus or "
+        "trainers.num_gpus, so that fewer share it"
+    )
+
+
+def test_an_engine_that_leaves_a_worker_nothing_is_told_whatever_the_gpu():
+    config = load_config(SHARED_GPU, ["engines.gpu_memory_utilization=1.0"])
+    (shortfall,) = compare(make_plan(config, QWEN_7B), gpus_of(None))
+    assert shortfall.startswith(
+        "GPU memory: 1 x 1 of it for engines and 1 x 38.8 GiB for training workers share a GPU:"
+    )
+
+
+def test_a_7b_model_without_checkpointing_is_told_to_use_it():
+    config = load_config(SEVEN_B_CONFIGS[1], ["trainers.gradient_checkpointing=false"])
+    (shortfall,) = compare(make_plan(config, QWEN_7B), gpus_of(79.1))
+    assert "set trainers.gradient_checkpointing = true" in shortfall
+
+
+def test_full_weights_of_a_7b_model_are_told_to_be_an_adapter():
+    config = load_config(SEVEN_B_CONFIGS[1], ["dpo.method=full", "trainers.max_tokens_per_forward=4096"])
+    (*_, shortfall) = compare(make_plan(config, QWEN_7B), gpus_of(139.8))
+    assert shortfall.endswith("set sft.method and dpo.method to 'lora', or take a smaller student.path")
+
+
+def test_workers_that_would_share_a_gpu_are_refused():
+    config = load_config(SHARED_GPU, ["trainers.num_workers=2", "trainers.num_gpus=0.25"])
+    assert "GPUs: two training workers may come to lie on one, which NCCL refuses" in " ".join(
+        compare(make_plan(config, QWEN_7B), gpus_of(200))
     )

@@ -1,0 +1,98 @@
+"""What a cluster lacks for a plan: what is short, how much there is, and which keys to change."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from medcritical_ray.gpu_memory import TrainerMemory
+from medcritical_ray.gpu_sharing import GpuUse
+from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterResources:
+    """What a cluster has, with the disk at the run's directory.
+
+    `object_store_gib` and `gpu_memory_gib` are those of the node and the GPU that have least; None if unknown.
+    """
+
+    num_cpus: float
+    num_gpus: float
+    memory_gib: float
+    disk_gib: float
+    object_store_gib: float | None = None
+    gpu_memory_gib: float | None = None
+
+
+def compare(plan: Plan, resources: ClusterResources) -> list[str]:
+    """What the cluster lacks for the plan, one line each."""
+    return [*_shortfalls(plan, resources), *_gpu_memory_shortfalls(plan, resources.gpu_memory_gib)]
+
+
+def _shortfalls(plan: Plan, resources: ClusterResources) -> Iterator[str]:
+    if plan.num_cpus > resources.num_cpus:
+        needed = f"{plan.num_cpus:g} needed ({DATA_CPUS:g} of them for Ray Data)"
+        knobs = "engines.num_engines, engines.num_cpus, trainers.num_workers or trainers.num_cpus"
+        yield f"CPUs: {needed}, {resources.num_cpus:g} there: lower {knobs}"
+    if plan.num_gpus > resources.num_gpus:
+        knobs = "engines.num_engines, engines.num_gpus, trainers.num_workers or trainers.num_gpus"
+        yield f"GPUs: {plan.num_gpus:g} needed, {resources.num_gpus:g} there: lower {knobs}"
+    if any(use.num_workers > 1 for use in plan.gpu_uses):
+        knobs = "raise trainers.num_gpus above 0.5, or set trainers.num_workers = 1"
+        yield f"GPUs: two training workers may come to lie on one, which NCCL refuses: {knobs}"
+    if plan.memory_gib > resources.memory_gib:
+        needed = f"{plan.memory_gib:.1f} GiB needed ({memory_terms(plan)})"
+        knobs = "engines.num_engines, engines.kv_cache_gib or trainers.num_workers"
+        yield f"memory: {needed}, {resources.memory_gib:.1f} GiB there: lower {knobs}"
+    if resources.object_store_gib is not None and plan.object_store_gib > resources.object_store_gib:
+        needed = f"{plan.object_store_gib:.2f} GiB needed for a weight update"
+        knobs = "raise cluster.object_store_mib, or set dpo.method = 'lora'"
+        yield f"object store: {needed}, {resources.object_store_gib:.2f} GiB there: {knobs}"
+    if plan.disk_gib > resources.disk_gib:
+        knobs = "lower run.num_iterations or correct.num_corrections, or move run.directory"
+        yield f"disk: {plan.disk_gib:.1f} GiB needed, {resources.disk_gib:.1f} GiB there: {knobs}"
+
+
+def _gpu_memory_shortfalls(plan: Plan, there: float | None) -> Iterator[str]:
+    """Of one engine and of one training worker, or else of what shares a GPU. Where a GPU's memory is unknown, only of
+    what no GPU would carry."""
+    alone = list(_alone(plan, there)) if there else []
+    needs = [(use.least_gpu_gib(plan.engine, plan.trainer), use) for use in plan.gpu_uses]
+    least, use = max(needs, key=lambda need: need[0], default=(0.0, None))
+    if alone:
+        yield from alone
+    elif use and (math.isinf(least) or (there and least > there)):
+        yield _shared_shortfall(plan, use, there)
+
+
+def _alone(plan: Plan, there: float) -> Iterator[str]:
+    if plan.engine and plan.engine.needed_gib() > plan.engine.gpu_share * there:
+        needed = f"{plan.engine.needed_gib():.1f} GiB needed for an engine's weights, work and one sequence"
+        knobs = "raise engines.gpu_memory_utilization or engines.tensor_parallel_size, or lower engines.max_model_len"
+        yield f"GPU memory: {needed}, {plan.engine.gpu_share:g} of {there:.1f} GiB there: {knobs}"
+    if plan.trainer and plan.trainer.needed_gib > there:
+        needed = f"{plan.trainer.needed_gib:.1f} GiB needed per training worker"
+        yield f"GPU memory: {needed}, {there:.1f} GiB there: {_knobs(plan.trainer)}"
+
+
+def _shared_shortfall(plan: Plan, use: GpuUse, there: float | None) -> str:
+    parts = []
+    if use.num_engines and plan.engine:
+        parts.append(f"{use.num_engines} x {plan.engine.gpu_share:g} of it for engines")
+    if use.num_workers and plan.trainer:
+        parts.append(f"{use.num_workers} x {plan.trainer.needed_gib:.1f} GiB for training workers")
+    size = "a GPU" if there is None else f"a GPU of {there:.1f} GiB"
+    knobs = "lower engines.gpu_memory_utilization or trainers.max_tokens_per_forward"
+    whole = "raise engines.num_gpus or trainers.num_gpus, so that fewer share it"
+    return f"GPU memory: {' and '.join(parts)} share {size}: {knobs}, or {whole}"
+
+
+def _knobs(trainer: TrainerMemory) -> str:
+    """What lowers the largest part of a training worker's memory."""
+    state_gib = trainer.weights_gib + trainer.gradients_gib + trainer.moments_gib
+    if trainer.activations_gib + trainer.logits_gib < state_gib:
+        return "set sft.method and dpo.method to 'lora', or take a smaller student.path"
+    if not trainer.gradient_checkpointing:
+        return "set trainers.gradient_checkpointing = true, or lower trainers.max_tokens_per_forward"
+    lengths = "sft.max_length_tokens and dpo.max_length_tokens, since a pass holds at least one pair"
+    return f"lower trainers.max_tokens_per_forward, and {lengths}"

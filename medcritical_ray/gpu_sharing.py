@@ -1,0 +1,48 @@
+"""Which engines and training workers may come to lie on one GPU, and how large it must be then.
+
+Ray reserves shares of GPUs, but bounds nobody's memory: where `num_gpus` is below 1, memory has to add up by itself.
+"""
+
+import math
+from dataclasses import dataclass
+
+from medcritical_ray.config import Config
+from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory
+
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuUse:
+    """Engines and training workers on one GPU."""
+
+    num_engines: int
+    num_workers: int
+
+    def least_gpu_gib(
+        self, engine: EngineMemory | None, trainer: TrainerMemory | None, num_sequences: float = 1
+    ) -> float:
+        """The memory of the smallest GPU that carries them, with room for this many sequences in each engine's cache;
+        infinite if the engines leave nothing for the workers."""
+        alone = engine.needed_gib(num_sequences) / engine.gpu_share if engine and self.num_engines else 0.0
+        left = 1 - self.num_engines * engine.gpu_share if engine else 1.0
+        workers = self.num_workers * trainer.needed_gib if trainer else 0.0
+        if left < -_ROUNDING or (workers and left < _ROUNDING):
+            return math.inf
+        return max(alone, workers / left if workers else 0.0)
+
+
+def gpu_uses(config: Config) -> list[GpuUse]:
+    """The ways in which a GPU can be taken as far as Ray lets it: whole ones by one process, shares by several."""
+    engines, trainers = config.engines, config.trainers
+    most_engines = _most(engines.num_engines + engines.separate_corrector, engines.num_gpus, 1.0)
+    uses = []
+    for number in range(most_engines + 1):
+        workers = _most(trainers.num_workers, trainers.num_gpus, 1.0 - number * min(engines.num_gpus, 1.0))
+        uses.append(GpuUse(num_engines=number, num_workers=workers))
+    return [use for use in uses if use.num_engines or use.num_workers]
+
+
+def _most(there: int, num_gpus: float, free: float) -> int:
+    """How many processes of `num_gpus` each fit into what is free of one GPU."""
+    return min(there, int(free / min(num_gpus, 1.0) + _ROUNDING)) if num_gpus else 0
