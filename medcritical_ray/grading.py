@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from medcritical_ray import trace as traces
 from medcritical_ray.answers import agrees, is_ambiguous
+from medcritical_ray.corrections import read_correction
 from medcritical_ray.records import Question
 
 
@@ -38,7 +39,7 @@ def grade_attempt(question: Question, output: str, *, finished: bool) -> Grade:
 
 def grade_correction(question: Question, attempt: str, output: str, *, finished: bool) -> Grade:
     """Grades the trace that a correction leads to; a correction of the wrong form has no answer."""
-    correction = traces.read_correction(attempt, output) if finished else None
+    correction = read_correction(attempt, output) if finished else None
     if correction is None:
         return Grade(trace=output.strip())
     grade = grade_attempt(question, correction.trace, finished=True)

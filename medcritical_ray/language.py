@@ -14,7 +14,7 @@ _WORD = re.compile("[A-Za-z]{4,}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Language:
-    """What a prompt says below a question, and the words of a trace: they mark its lines, and stand before a colon.
+    """What a prompt says below a question, and the words that mark the lines of traces and corrections, before a colon.
 
     The punctuation of marks is the same in all, so that an answer stands on its line as it does among the options.
     """
@@ -25,6 +25,7 @@ class Language:
     step: str
     key: str
     answer: str
+    check: str
 
 
 ENGLISH = Language(
@@ -38,6 +39,7 @@ ENGLISH = Language(
     step="Step",
     key="key",
     answer="Answer",
+    check="Check",
 )
 
 CHINESE = Language(
@@ -51,6 +53,7 @@ CHINESE = Language(
     step="步骤",
     key="关键",
     answer="答案",
+    check="检查",
 )
 
 LANGUAGES = (ENGLISH, CHINESE)

@@ -8,11 +8,13 @@ from functools import partial
 from typing import Protocol
 
 from medcritical_ray import trace as traces
+from medcritical_ray.corrections import format_correction, format_keep
 from medcritical_ray.grading import Grade, grade_attempt, grade_correction
 from medcritical_ray.language import CHINESE, ENGLISH, language_of
 from medcritical_ray.records import Question, Task, UnkeyedQuestion
 from medcritical_ray.reviews import Reviewer, RuleTeacher, Submission
 
+_WHY = {ENGLISH: "it does not lead to the answer.", CHINESE: "由此得不出答案。"}
 MISSES_KEY = "misses the key"
 """How the fault of a text ends that can be read and is wrong."""
 
@@ -60,10 +62,11 @@ class TemplateTeacher(RuleTeacher):
         template = self.template(question)
         if template is None:
             return None
+        language = language_of(question)
         if traces.answer_of(attempt) == traces.answer_of(template):
-            return traces.KEEP
+            return format_keep(language)
         step = traces.first_differing_step(template, attempt)
-        return traces.format_correction(template, step, "it does not lead to the answer.")
+        return format_correction(template, step, _WHY[language], language)
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
         """The template with another option for its answer."""

@@ -23,7 +23,7 @@ from medcritical_ray.clinic.exam import (
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
 from medcritical_ray.prompts import options_text
 from medcritical_ray.records import LETTERS, Option, lettered
-from medcritical_ray.trace import KEEP, first_differing_step, format_answer, format_correction, format_steps
+from medcritical_ray.trace import format_answer, format_steps
 
 Value = TypeVar("Value", str, int, bool)
 
@@ -31,12 +31,6 @@ MISCONCEIVED_SHARE = 0.5
 MISCONCEIVED_VERDICTS_SHARE = 0.2
 """Of what is allowed or forbidden, less. Such a fact belongs to a pair of names, and a tiny student is slow to learn it
 from a few examples: where half of them were misconceived, DPO moved all verdicts at once (docs/results.md).
-"""
-CONTRARY_SHARE = 0.5
-"""Of those who judge a whole chain of reasoning, who object to some fact of it at random, whether right or wrong.
-
-What they object cannot be guessed from knowledge. So whoever reads on must take it from their reason: a student that
-had not learnt to wrote its own belief again below the best of reasons (docs/results.md).
 """
 
 
@@ -198,24 +192,12 @@ def _worked_cases(world: World, sayings: Sayings, rng: random.Random) -> str:
 
 
 def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
-    """Somebody reasons about a patient, and another objects to a step: on second thoughts, or to be contrary."""
+    """Somebody reasons about a patient, and another writes it anew, on second thoughts."""
     case = _draw_case(world, rng)
     options = draw_options(world, case, rng)
-    seed = rng.random()
-    first = reasoning.reason(Sayings(world, random.Random(seed)), case)
-    judge: reasoning.Facts = Sayings(world, rng, SECOND_THOUGHTS)
-    if rng.random() < CONTRARY_SHARE:
-        (fact,) = rng.choices(reasoning.FACTS, weights=(1, 1, 4, 1, 1, 1))
-        # The same seed, so that both say the same up to the fact in dispute.
-        judge = reasoning.MistakenFacts(Sayings(world, random.Random(seed)), fact, rng)
-    second = reasoning.reason(judge, case)
-    attempt, redone = (_written(chain, options, rng) for chain in (first, second))
-    paper = f"{case.stem()}\n{options_text(options)}\nAttempt:\n{attempt}"
-    if first.steps == second.steps:
-        return f"{paper}\n{KEEP}"
-    step = first_differing_step(attempt, redone)
-    why = reasoning.contrast(first.steps[step - 1], second.steps[step - 1])
-    return f"{paper}\n{format_correction(redone, step, why)}"
+    voices = (sayings, Sayings(world, rng, SECOND_THOUGHTS))
+    attempt, redone = (_written(reasoning.reason(voice, case), options, rng) for voice in voices)
+    return f"{case.stem()}\n{options_text(options)}\nAttempt:\n{attempt}\nCheck:\n{redone}"
 
 
 def _draw_case(world: World, rng: random.Random) -> Case:

@@ -6,21 +6,20 @@ from medcritical_ray import trace as traces
 from medcritical_ray.clinic.exam import Case, read_case
 from medcritical_ray.clinic.reasoning import (
     FACTS,
-    NO_REASON,
     Facts,
     MistakenFacts,
     Reasoning,
-    contrast,
     reason,
     thought,
 )
 from medcritical_ray.clinic.world import World
+from medcritical_ray.corrections import format_anew
 from medcritical_ray.records import UnkeyedQuestion
 from medcritical_ray.reviews import RuleTeacher
 
 
 class ClinicTeacher(RuleTeacher):
-    """Writes templates, and corrections that name the first wrong step."""
+    """Writes templates, and corrections that write every step anew."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -31,23 +30,9 @@ class ClinicTeacher(RuleTeacher):
         return _written(question, case, reason(Facts(self.world), case)) if case else None
 
     def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
-        """What the corrector should have said of the attempt: keep it, or the first wrong step, why, and the rest.
-
-        None also for an attempt that is right but goes on too long: no step of it can be redone.
-        """
+        """The right trace, written anew: a student of a million parameters cannot judge a step that stands there."""
         template = self.template(question)
-        if template is None:
-            return None
-        if traces.steps_of(attempt) == traces.steps_of(template) and traces.answer_of(attempt) == traces.answer_of(
-            template
-        ):
-            return traces.KEEP
-        step = traces.first_differing_step(template, attempt)
-        if step > len(traces.steps_of(template)) and len(traces.steps_of(attempt)) >= step:
-            return None
-        wrong, right = (traces.steps_of(text)[step - 1 : step] for text in (attempt, template))
-        why = contrast(wrong[0], right[0]) if wrong and right else NO_REASON
-        return traces.format_correction(template, step, why)
+        return format_anew(template) if template else None
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
         """A synthetic wrong attempt: one fact of the chain is mistaken, and the rest follows from it."""

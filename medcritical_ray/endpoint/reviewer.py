@@ -7,17 +7,19 @@ from contextlib import closing
 from pathlib import Path
 
 from medcritical_ray.config import EndpointConfig
+from medcritical_ray.corrections import format_keep
 from medcritical_ray.endpoint.asking import ask_until_it_counts
 from medcritical_ray.endpoint.budget import charges_of
 from medcritical_ray.endpoint.client import EndpointClient, Messages, in_bulk
 from medcritical_ray.endpoint.responses import ResponseStore
+from medcritical_ray.language import CHINESE, ENGLISH, language_of
 from medcritical_ray.prompts import correction_prompt
 from medcritical_ray.reviews import Charges, Submission, Tally, Written
-from medcritical_ray.trace import KEEP
 
-_FORM = """You are a physician who teaches. You are shown an exam question and a student's attempt at it, in numbered
-steps. Name its first wrong step, say why it is wrong, and redo the attempt from that step on, in exactly this form, in
-the language of the question, and write nothing else:
+_FORM = {
+    ENGLISH: """You are a physician who teaches. You are shown an exam question and a student's attempt at it, in
+numbered steps. Name its first wrong step, say why it is wrong, and redo the attempt from that step on, in exactly this
+form, in the language of the question, and write nothing else:
 
 Check: step 2 is wrong: why, in one line
 Step 2: the step as it should be, in one line
@@ -27,11 +29,27 @@ Answer: the text of the right option (its letter)
 The steps before it stand: do not write them again. Take as many further steps as it needs, up to step {max_steps}. If
 every step is right and only the answer is not, begin with "Check: the answer is wrong: why, in one line" and write the
 answer's line below it. If several options are right, write their texts separated by "; " and their letters together:
-Answer: fever; cough (AC)"""
+Answer: fever; cough (AC)""",
+    CHINESE: """你是一名从事教学的医师。下面是一道考题和一名学生分步写出的解答。
+请指出第一个错误的步骤，说明错在哪里，并从该步起重做。请严格按照以下格式，使用题目的语言，不写任何其他内容：
 
-_MAY_KEEP = f"""
+检查: 步骤 2 有误: 用一行说明原因
+步骤 2: 用一行写出正确的步骤
+步骤 3 (关键): 一行；决定答案的步骤标为关键
+答案: 正确选项的内容 (其字母)
 
-If every step and the answer are right, write only: {KEEP}"""
+之前的步骤不变，不要重写。其后步骤数视需要而定，最多到步骤 {max_steps}。如果每一步都正确、只有答案错误，则以
+"检查: 答案有误: 用一行说明原因"开头，其下写答案一行。如有多个正确选项，各项内容之间用"; "隔开，字母写在一起，例如：
+答案: 发热; 咳嗽 (AC)""",
+}
+_MAY_KEEP = {
+    ENGLISH: f"""
+
+If every step and the answer are right, write only: {format_keep(ENGLISH)}""",
+    CHINESE: f"""
+
+如果每一步和答案都正确，只写：{format_keep(CHINESE)}""",
+}
 
 
 class EndpointReviewer:
@@ -73,8 +91,9 @@ class EndpointReviewer:
 
 async def corrected(client: EndpointClient, submission: Submission, config: EndpointConfig) -> Written:
     """Asks for a correction, and for revisions until one counts or `max_revisions` are used up."""
-    if submission.fault(KEEP) is None:
-        return Written(text=KEEP, fault=None, num_asked=0)
+    keep = format_keep(language_of(submission.question))
+    if submission.fault(keep) is None:
+        return Written(text=keep, fault=None, num_asked=0)
     messages = first_messages(submission, config)
     return await ask_until_it_counts(client, messages, submission.fault, max_revisions=config.max_revisions)
 
@@ -84,8 +103,10 @@ def first_messages(submission: Submission, config: EndpointConfig) -> Messages:
     asked = [{"role": "user", "content": prompt}]
     if not config.explain_form:
         return asked
-    may_keep = _MAY_KEEP if submission.task == "check" else ""
-    return [{"role": "system", "content": _FORM.format(max_steps=config.max_steps) + may_keep}, *asked]
+    language = language_of(submission.question)
+    form = _FORM[language].format(max_steps=config.max_steps)
+    may_keep = _MAY_KEEP[language] if submission.task == "check" else ""
+    return [{"role": "system", "content": form + may_keep}, *asked]
 
 
 def _purpose(iteration: int) -> str:

@@ -12,6 +12,7 @@ from correcting import ATTEMPTS, OTHER_WRONG, QUESTIONS, RIGHT, WRONG, correct, 
 from endpoint_server import KEY, Handler, Serve, Server, completion, servers
 
 from medcritical_ray.config import EndpointConfig
+from medcritical_ray.corrections import format_keep
 from medcritical_ray.endpoint.budget import most_prompt_tokens
 from medcritical_ray.endpoint.reviewer import EndpointReviewer, first_messages
 from medcritical_ray.errors import RunFailed, UserError
@@ -20,7 +21,6 @@ from medcritical_ray.prompts import correction_prompt
 from medcritical_ray.records import Demonstration
 from medcritical_ray.tables import iter_parts
 from medcritical_ray.teachers import submission
-from medcritical_ray.trace import KEEP
 
 PROMPTS = [correction_prompt(question.unkeyed(), WRONG, "repair") for question in QUESTIONS]
 
@@ -117,7 +117,7 @@ def test_right_attempts_are_kept_without_asking_and_the_ledger_adds_up(
     misbehaved: tuple[Path, Server, dict[str, Any]],
 ):
     path, server, result = misbehaved
-    assert [response for _, task, response in lessons(path) if task == "check"].count(KEEP) == 12
+    assert [response for _, task, response in lessons(path) if task == "check"].count(format_keep()) == 12
     assert not any(f"Attempt:\n{RIGHT}" in asked for asked in map(first_prompt, server.asked))
     charges = result["teacher"]
     assert charges["calls"] == server.num_answered

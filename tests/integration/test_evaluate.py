@@ -10,10 +10,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from jobs.cli import main
+from medcritical_ray.corrections import format_keep
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Option, Question
-from medcritical_ray.trace import KEEP
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -75,7 +75,7 @@ def save_model(directory: Path, solve: str, repair: str, check: str) -> Path:
 
 
 def test_one_model_is_measured_against_another(ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    policy = save_model(tmp_path / "one", solve="Answer: rest (A)", repair=TO_B, check=KEEP)
+    policy = save_model(tmp_path / "one", solve="Answer: rest (A)", repair=TO_B, check=format_keep())
     against = save_model(tmp_path / "other", solve="Answer: rest (B)", repair="I do not know.", check=TO_A)
     write_questions(tmp_path / "q.jsonl", QUESTIONS)
     with (tmp_path / "q.jsonl").open("a") as file:

@@ -3,12 +3,12 @@
 import random
 from collections.abc import Sequence
 
+from medcritical_ray.corrections import format_keep
 from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import Demonstration, Question, Trajectory, UnkeyedQuestion, lettered
 from medcritical_ray.reviews import Charges, RuleTeacher, Submission, Tally, Written
 from medcritical_ray.rollouts import Completion, attempt_turns
-from medcritical_ray.trace import KEEP
 
 RIGHT = "Thought: think.\nStep 1: it is two.\nAnswer: two (B)"
 WRONG = "Thought: think.\nStep 1: it is one.\nAnswer: one (A)"
@@ -34,7 +34,7 @@ class FakeTeacher(RuleTeacher):
 
     def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
         self.shown.append(question)
-        return KEEP if attempt == RIGHT else self._correction
+        return format_keep() if attempt == RIGHT else self._correction
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
         self.shown.append(question)
@@ -108,7 +108,7 @@ def test_a_synthetic_mistake_is_repaired_and_checked_and_the_template_is_kept():
     assert [(d.task, d.prompt, d.response) for d in made] == [
         ("repair", correction_prompt(unkeyed, WRONG, "repair"), REDO),
         ("check", correction_prompt(unkeyed, WRONG, "check"), REDO),
-        ("check", correction_prompt(unkeyed, RIGHT, "check"), KEEP),
+        ("check", correction_prompt(unkeyed, RIGHT, "check"), format_keep()),
     ]
     assert drops == {}
 
@@ -120,13 +120,13 @@ def test_no_synthetic_corrections_are_made_where_none_are_wanted():
 def test_a_mistake_that_reaches_the_key_is_not_called_wrong():
     lucky = "Step 1: it is one.\nAnswer: two (B)"
     made, drops = synthetic(FakeTeacher(mistake=lucky))
-    assert [(d.task, d.response) for d in made] == [("check", KEEP)]
+    assert [(d.task, d.response) for d in made] == [("check", format_keep())]
     assert drops == {"mistake reaches the key": 1}
 
 
 def test_a_teacher_without_a_mistake_is_counted():
     made, drops = synthetic(FakeTeacher(mistake=None), per_question=2)
-    assert [(d.task, d.response) for d in made] == [("check", KEEP)]
+    assert [(d.task, d.response) for d in made] == [("check", format_keep())]
     assert drops == {"teacher has no mistake": 2}
 
 
@@ -170,15 +170,15 @@ class KeepingTeacher(FakeTeacher):
     """Keeps whatever ends in its answer."""
 
     def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
-        return KEEP if attempt.endswith("(B)") else self._correction
+        return format_keep() if attempt.endswith("(B)") else self._correction
 
 
 def kept(made: list[tuple[str, str, str]]) -> int:
-    return sum(response == KEEP for _, _, response in made)
+    return sum(response == format_keep() for _, _, response in made)
 
 
 def checked_mistakes(made: list[tuple[str, str, str]]) -> int:
-    return sum(task == "check" and response != KEEP for task, _, response in made)
+    return sum(task == "check" and response != format_keep() for task, _, response in made)
 
 
 def test_mistakes_are_checked_in_proportion_to_the_right_attempts_kept():
@@ -232,7 +232,7 @@ def test_what_a_teacher_was_asked_is_counted():
     tally = Tally()
     list(template_demonstrations(FakeTeacher(), [question()], tally))
     list(synthetic_corrections(FakeTeacher(), [question()], per_question=1, seed=0, tally=tally))
-    assert (tally.num_texts, tally.num_chars) == (3, len(RIGHT) + len(REDO) + len(KEEP))
+    assert (tally.num_texts, tally.num_chars) == (3, len(RIGHT) + len(REDO) + len(format_keep()))
     assert FakeTeacher().charges(0, tally) == Charges(
         calls=3, prompt_tokens=0, completion_tokens=0, written_chars=tally.num_chars, cost=0.0
     )

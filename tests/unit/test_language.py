@@ -5,6 +5,7 @@ import pytest
 from medcritical_ray import trace as traces
 from medcritical_ray.answers import Answer
 from medcritical_ray.config import EndpointConfig
+from medcritical_ray.corrections import read_correction
 from medcritical_ray.endpoint.templates import first_messages
 from medcritical_ray.language import CHINESE, ENGLISH, LANGUAGES, Language, language_of
 from medcritical_ray.prompts import correction_prompt, solve_prompt
@@ -94,11 +95,11 @@ def test_steps_are_read_in_either_language_and_width(line: str):
 def test_a_correction_of_a_trace_in_chinese_is_read():
     attempt = "步骤1：是肺炎。\n步骤2：首选阿司匹林。\n答案：阿司匹林（B）"
     redone = "Check: step 2 is wrong: no.\n步骤2：首选阿莫西林。\n答案：阿莫西林（A）"
-    correction = traces.read_correction(attempt, redone)
+    correction = read_correction(attempt, redone)
     assert correction is not None
     assert correction.trace == "步骤1：是肺炎。\n步骤2：首选阿莫西林。\n答案：阿莫西林（A）"
     only_the_answer = "Check: the answer is wrong: no.\n答案：阿莫西林（A）"
-    assert traces.read_correction(attempt, only_the_answer) is not None
+    assert read_correction(attempt, only_the_answer) is not None
 
 
 @pytest.mark.parametrize(

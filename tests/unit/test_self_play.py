@@ -15,6 +15,7 @@ from fakes import RESUME_COMMAND, SKILLS, TOKENS_OF_VERSION, SmallRun, small_con
 
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
+from medcritical_ray.corrections import format_keep
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.game import TEACHER_VERSION, Game
 from medcritical_ray.policies import Policy, PolicyStore
@@ -26,7 +27,7 @@ from medcritical_ray.self_play import TOO_FEW_PAIRS, self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise
 from medcritical_ray.tables import iter_parts
-from medcritical_ray.trace import KEEP
+from medcritical_ray.trace import answer_of
 
 STAGE_ONE_PHASES = [
     "evaluate_base",
@@ -367,10 +368,10 @@ class Reviewing(ClinicTeacher):
     def correction(self, question: UnkeyedQuestion, attempt: str) -> str | None:
         right = super().correction(question, attempt)
         kind = derive_seed(0, 0, question.id, "repair", len(attempt), 0) % 3
-        if right is None or right == KEEP or kind == 2:
+        if right is None or answer_of(right) == answer_of(attempt) or kind == 2:
             return right
-        given = right.replace("is wrong: ", "is wrong: the answer key says so: ")
-        return given if kind else attempt and KEEP
+        given = right.replace("Thought: ", "Thought: the answer key says so: ")
+        return given if kind else attempt and format_keep()
 
 
 TAUGHT = {"correct": {"policy": "teacher", "num_corrections": 3}, "pairs": {"min_agreement": 3}}
@@ -413,14 +414,14 @@ def test_a_teachers_repair_that_does_not_count_is_never_right(
     corrections = trajectories(run, "001/corrections")
     counted = game.run.result(1, "correct")
     assert counted["dropped"] == {
-        "correction misses the key": sum(t.output == KEEP for t in corrections),
+        "correction misses the key": sum(t.output == format_keep() for t in corrections),
         "correction speaks of a given answer": sum("answer key" in t.output for t in corrections),
     }
     assert min(counted["dropped"].values()) > 0
     assert counted["repair_wrong"] == counted["dropped"]["correction misses the key"]
     assert counted["repair_unreadable"] == counted["dropped"]["correction speaks of a given answer"]
     assert counted["repair_right"] == len(corrections) - sum(counted["dropped"].values()) > 0
-    assert not any(t.correct for t in corrections if t.output == KEEP or "answer key" in t.output)
+    assert not any(t.correct for t in corrections if t.output == format_keep() or "answer key" in t.output)
 
 
 def test_beside_a_teacher_the_corrector_that_is_evaluated_is_version_0(

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from medcritical_ray.corrections import format_keep
 from medcritical_ray.grading import grade_attempt, grade_correction
+from medcritical_ray.language import CHINESE
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.teachers import (
     TemplateTeacher,
@@ -16,7 +18,6 @@ from medcritical_ray.teachers import (
     submission,
     verified_template,
 )
-from medcritical_ray.trace import KEEP
 
 ONE = Question(
     id="one", source="hand", stem="补充铁的是", options=lettered(["碳酸钙", "硫酸亚铁", "氯化钾", "硫酸镁"]), key="B"
@@ -121,14 +122,14 @@ def test_a_template_that_reaches_the_key_counts():
 
 def test_an_attempt_with_the_teachers_answer_is_kept():
     attempt = "思路：猜。\n步骤1：铁。\n答案：硫酸亚铁（B）"
-    assert teacher().correction(ONE.unkeyed(), attempt) == KEEP
+    assert teacher().correction(ONE.unkeyed(), attempt) == format_keep(CHINESE)
 
 
 def test_an_attempt_with_another_answer_is_redone_from_the_first_step_that_differs():
     attempt = "Thought: guess.\nStep 1: 硫酸亚铁（B对）补充铁。\nStep 2: 碳酸钙也补充铁。\nAnswer: 碳酸钙 (A)"
     correction = teacher().correction(ONE.unkeyed(), attempt)
     assert correction == (
-        "Check: step 2 is wrong: it does not lead to the answer.\n"
+        "检查: 步骤 2 有误: 由此得不出答案。\n"
         "步骤 2: 碳酸钙（A错）补充钙；\n步骤 3: 氯化钾（C错）补充钾。\n答案: 硫酸亚铁 (B)"
     )
     assert grade_correction(ONE, attempt, correction, finished=True).correct
@@ -159,7 +160,7 @@ def test_a_correction_that_misses_the_key_does_not_count():
 
 
 def test_keeping_the_right_letter_beside_another_options_text_does_not_count():
-    assert fault_of_correction(ONE, "Step 1: 铁。\nAnswer: 碳酸钙 (B)", KEEP) == "correction misses the key"
+    assert fault_of_correction(ONE, "Step 1: 铁。\nAnswer: 碳酸钙 (B)", format_keep()) == "correction misses the key"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_keeping_the_right_letter_beside_another_options_text_does_not_count():
         ("It should be iron (B).", "correction cannot be read"),
         ("Check: step 7 is wrong: no.\nStep 7: 铁。\nAnswer: 硫酸亚铁 (B)", "correction cannot be read"),
         ("Check: step 1 is wrong: no.\nStep 1: 铁。", "correction cannot be read"),
-        (KEEP, "correction misses the key"),
+        (format_keep(), "correction misses the key"),
         (
             "Check: the answer is wrong: the answer key says B.\nAnswer: 硫酸亚铁 (B)",
             "correction speaks of a given answer",
