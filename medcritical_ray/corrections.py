@@ -65,6 +65,12 @@ def format_anew(trace: str, language: Language = ENGLISH) -> str:
     return f"{language.check}:\n{trace}"
 
 
+def is_written_anew(output: str) -> bool:
+    """Whether a corrector's output has the form of a whole trace."""
+    first_line = output.strip().partition("\n")[0]
+    return bool(_MARK.fullmatch(first_line))
+
+
 def read_correction(attempt: str, output: str) -> Correction | None:
     """Reads a corrector's output against the attempt; None if it has not the form of a correction of that attempt.
 

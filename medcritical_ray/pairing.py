@@ -8,10 +8,15 @@ from rapidfuzz.distance import Levenshtein
 from scipy.stats import binom
 
 from medcritical_ray.config import PairsConfig
+from medcritical_ray.corrections import is_written_anew
 from medcritical_ray.grading import guess_chance
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import PairSource, PreferencePair, Question, Task, Trajectory
 from medcritical_ray.trace import first_differing_step, lines_before_step, lines_from_step, steps_of, text_of_step
+
+
+_OF_TRACES: tuple[PairSource, ...] = ("correction", "own")
+"""The sources whose pairs are answers to the question; those of the others are corrections."""
 
 
 @dataclass(slots=True)
@@ -149,11 +154,11 @@ class _PairMaker:
         self, source: PairSource, prompt: str, better: Trajectory, worse: Trajectory, reason: str
     ) -> Iterator[PreferencePair]:
         """The pair if it is within bounds, else nothing, counted."""
-        by_step = self.config.mode == "step" and source in ("correction", "own")
-        refused = _out_of_bounds(better.trace, worse.trace, self.config)
-        if by_step and not (steps_of(better.trace) and steps_of(worse.trace)):
-            refused = "no steps to compare"
         texts = _text(better, source), _text(worse, source)
+        by_step = self.config.mode == "step" and (source in _OF_TRACES or all(map(is_written_anew, texts)))
+        refused = _out_of_bounds(better.trace, worse.trace, self.config)
+        if by_step and not all(map(steps_of, texts)):
+            refused = "no steps to compare"
         prefix, chosen, rejected, rest = first_difference(*texts) if by_step else ("", *texts, "")
         if refused or not rejected:
             self.counts.drop(source, refused or "rejected ends before the first difference")
@@ -194,7 +199,7 @@ def _text(trajectory: Trajectory, source: PairSource) -> str:
 
     Of a text that was cut off, the whole lines: ending in a line break, they are not taken for a text that ended there.
     """
-    text = trajectory.trace if source in ("correction", "own") else trajectory.output.strip()
+    text = trajectory.trace if source in _OF_TRACES else trajectory.output.strip()
     return text if trajectory.finished else text[: text.rfind("\n") + 1]
 
 
