@@ -101,7 +101,7 @@ def test_medmcqa_counts_as_its_file_does(cops: list[int], keys: list[str], tmp_p
     texts = {"opa": "rest", "opb": "fluids", "opc": "amoxicillin", "opd": "aspirin"}
     rows = [{"id": f"m{n}", "question": "Which?", "exp": "So.", "cop": cop, **texts} for n, cop in enumerate(cops)]
     path = jsonl(
-        tmp_path / "dev.jsonl",
+        tmp_path / "dev.json",  # as its makers have it: lines, whatever the name says
         *({**row, "subject_name": "Medicine"} for row in rows),
     )
     questions = [row for row in read_questions(path) if isinstance(row, Question)]
@@ -200,7 +200,7 @@ def test_any_table_is_read_by_a_mapping(tmp_path: Path):
 
 
 def test_fields_that_are_not_mapped_are_looked_for_by_their_usual_names():
-    columns = mapped_columns({"key": "label"}, ["question", "choices", "label", "rationale"])
+    columns = mapped_columns(Path("q.csv"), {"key": "label"}, ["question", "choices", "label", "rationale"])
     assert (columns.stem, columns.options, columns.key, columns.explanation) == (
         "question",
         ("choices",),
@@ -212,14 +212,14 @@ def test_fields_that_are_not_mapped_are_looked_for_by_their_usual_names():
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"key": "answr"}, "there is no column answr to map; the columns are question, options"),
-        ({}, "no column holds the key: map one"),
+        ({"key": "answr"}, "q.csv has no column answr to map; its columns are question, options"),
+        ({}, r"no column of q\.csv holds the key: map one"),
         ({"answer": "question"}, "a question has no field answer: a mapping may name stem, options, key"),
     ],
 )
 def test_a_mapping_that_cannot_be_is_the_users_to_mend(mapping: dict[str, str], message: str):
     with pytest.raises(UserError, match=message):
-        mapped_columns(mapping, ["question", "options"])
+        mapped_columns(Path("q.csv"), mapping, ["question", "options"])
 
 
 def test_the_config_offers_the_formats_that_can_be_read():

@@ -46,11 +46,12 @@ def read_questions(
 
 def _to_question(path: Path, format: Format, mapping: Mapping[str, str]) -> ToQuestion:  # noqa: A002
     found = column_names(path)
+    if not found:
+        return native.question_of  # an empty file has any format: whoever reads it sees that it is empty
     if mapping or format == "mapped":
-        return _by_columns(path, mapped_columns(mapping, found), "mapped")
+        return _by_columns(path, mapped_columns(path, mapping, found), "mapped")
     name = _detect(path, found) if format == "auto" else format
-    if found:
-        _check_columns(path, found, name)
+    _check_columns(path, found, name)
     match name:
         case "native":
             return native.question_of
@@ -67,8 +68,6 @@ def _by_columns(path: Path, columns: Columns, source: str) -> ToQuestion:
 
 
 def _detect(path: Path, found: list[str]) -> str:
-    if not found:
-        return "native"  # an empty file has any format: whoever reads it sees that it is empty
     for name, editions in _REQUIRED.items():
         if any(columns <= set(found) for columns in editions):
             return name

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from medcritical_ray.errors import UserError
@@ -65,8 +66,9 @@ class Columns:
         )
 
 
-def mapped_columns(mapping: Mapping[str, str], found: list[str]) -> Columns:
-    """The columns that a mapping of fields to columns names; a field that it leaves out is looked for by usual names.
+def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> Columns:
+    """The columns of a file that a mapping of fields to columns names. A field that it leaves out is looked for by
+    usual names.
 
     `options` and `labels` may name several columns, separated by commas. Raises UserError, naming the columns that
     exist, if one does not, or if a field has none.
@@ -78,7 +80,7 @@ def mapped_columns(mapping: Mapping[str, str], found: list[str]) -> Columns:
     named = {field: _split(columns) for field, columns in mapping.items()}
     missing = sorted({column for columns in named.values() for column in columns} - set(found))
     if missing:
-        raise UserError(f"there is no column {', '.join(missing)} to map; the columns are {', '.join(found)}")
+        raise UserError(f"{path} has no column {', '.join(missing)} to map; its columns are {', '.join(found)}")
     for field, names in _KNOWN_NAMES.items():
         column = next((name for name in names if name in found), None)
         if column:
@@ -86,7 +88,7 @@ def mapped_columns(mapping: Mapping[str, str], found: list[str]) -> Columns:
     for field in ("stem", "options", "key"):
         if not named.get(field):
             raise UserError(
-                f"no column holds the {field}: map one (--map {field}=…); the columns are {', '.join(found)}"
+                f"no column of {path} holds the {field}: map one (--map {field}=…); its columns are {', '.join(found)}"
             )
     return Columns(
         stem=named["stem"][0],

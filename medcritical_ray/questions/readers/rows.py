@@ -77,13 +77,17 @@ def _jsonl_rows(path: Path) -> Iterator[Row | None]:
 
 
 def _json_rows(path: Path) -> Iterator[Row | None]:
-    """The objects of one JSON array, or of one JSON object by their ids. The whole file is held in memory."""
+    """The objects of one JSON array, or of one JSON object by their ids; or those of lines, as MedMCQA's makers have
+    them. The whole file is held in memory."""
     with _text(path) as file:
         content = file.read()
     try:
         table = json.loads(content) if content.strip() else []
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
+        if _json_object(content.lstrip().partition("\n")[0]) is None:
+            raise UserError(f"{path} is no JSON: {error}") from None
+        yield from _jsonl_rows(path)
+        return
     if isinstance(table, dict):
         table = [{"id": row_id, **row} if isinstance(row, dict) else row for row_id, row in table.items()]
     if not isinstance(table, list):
