@@ -51,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
     if args.out.is_file():
         raise UserError(f"--out {args.out}: is a file: must be a directory")
     check_writable(args.out / RESPONSES, "--out")
-    questions = prepare_questions(config).splits.train[: config.teacher.num_questions]
+    prepared = prepare_questions(config)
+    questions = prepared.splits.train[: config.teacher.num_questions]
     check_endpoint(config.teacher.endpoint)
     console = wide_console()
+    console.print(*prepared.contamination.lines(), sep="\n", highlight=False, markup=False, soft_wrap=True)
     with closing(ResponseStore(args.out / RESPONSES)) as store:
         results = asyncio.run(_distill_all(questions, config.teacher.endpoint, store, console))
         costs = ledger(store.usage(), config.teacher.endpoint.prices)

@@ -78,7 +78,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
 
     from actors.cluster import connected
     from jobs.evaluation_config import check_fit, checked_policy, evaluation_config
-    from jobs.runs import find_run
+    from jobs.runs import find_run, stems_trained_on
     from jobs.terminal import EvaluationProgress
     from medcritical_ray.assessment import correct_by_question
     from medcritical_ray.question_set import QuestionSet
@@ -107,8 +107,13 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
         }
     correct = {name: correct_by_question(questions, scratch / name) for name in policies}
     policy, *others = (
-        {"directory": str(directories[name]), **figures[name], "by_label": labelled(questions, correct[name])}
-        for name in policies
+        {
+            "directory": str(directory),
+            "trained_on": stems_trained_on(directory, questions),
+            **figures[name],
+            "by_label": labelled(questions, correct[name]),
+        }
+        for name, directory in directories.items()
     )
     compared = [correct[name] for name in policies if name != "policy"]
     return {

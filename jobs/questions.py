@@ -1,26 +1,38 @@
-"""Reads a question file and says what became of its rows, and makes a task of them: `medcritical questions FILE`."""
+"""Reads a question file, says what became of its rows and which stems other files have, too, and makes a task of them:
+`medcritical questions FILE`."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, get_args
 
 from jobs.cli import run_job
 
 if TYPE_CHECKING:
-    from medcritical_ray.questions import BadRow
+    from medcritical_ray.questions import BadRow, Quarantine, SharedStems
     from medcritical_ray.records import Question
 
 SUMMARY = "read a question file and count what was loaded and what was quarantined"
 
 NUM_SHOWN = 10
+NUM_STEM_CHARS = 60
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .csv, .jsonl, .json or .parquet file of questions")
     add_format_arguments(parser)
+    parser.add_argument(
+        "--against",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="another file, of the same format and mapping: count the stems that two of the files share; repeatable",
+    )
     parser.add_argument("--json", action="store_true", help="print the counts as one line of JSON")
     parser.add_argument(
         "--lm-eval",
@@ -62,29 +74,32 @@ def _field_and_column(text: str) -> tuple[str, str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the counts. Raises UserError if the file cannot be read or holds no usable question, and then has written
+    """Prints the counts. Raises UserError if a file cannot be read or holds no usable question, and then has written
     nothing."""
-    from medcritical_ray.questions import Quarantine, read_questions
+    from medcritical_ray.questions import Quarantine, read_questions, shared_stems
+
+    def admitted(file: Path, quarantine: "Quarantine") -> "Iterator[Question]":
+        return quarantine.admit(file, read_questions(file, args.format, mapping_of(args.map)))
 
     quarantine = Quarantine()
-    questions = quarantine.admit(args.file, read_questions(args.file, args.format, mapping_of(args.map)))
-    tasks: list[str] = []
-    if args.lm_eval:
-        tasks = _write_tasks(args.lm_eval, args.file, questions)
-    else:
-        for _ in questions:
-            pass
+    questions = list(admitted(args.file, quarantine))
+    others = {str(file): admitted(file, Quarantine()) for file in args.against}
+    shared = shared_stems({str(args.file): questions, **others}) if others else {}
+    tasks = _write_tasks(args.lm_eval, args.file, questions) if args.lm_eval else []
     if args.json:
-        print(json.dumps(quarantine.counts(), ensure_ascii=False))
+        in_both = {"shared_stems": {pair: asdict(stems) for pair, stems in shared.items()}} if others else {}
+        print(json.dumps(quarantine.counts() | in_both, ensure_ascii=False))
         return 0
     _print_tables(args.file, quarantine.counts(), quarantine.bad_rows)
+    for pair, stems in shared.items():
+        _print_shared(pair, stems)
     for task in tasks:
         print(f"{args.lm_eval}: task {task}")
     return 0
 
 
-def _write_tasks(directory: Path, file: Path, questions: Iterable["Question"]) -> list[str]:
-    """The names of the tasks. Nothing is written unless all questions could be read."""
+def _write_tasks(directory: Path, file: Path, questions: "list[Question]") -> list[str]:
+    """The names of the tasks."""
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import check_writable
     from medcritical_ray.harness.tasks import write_tasks
@@ -92,7 +107,7 @@ def _write_tasks(directory: Path, file: Path, questions: Iterable["Question"]) -
     if directory.exists():
         raise UserError(f"--lm-eval {directory} exists: choose another directory, or move it away")
     check_writable(directory, "--lm-eval")
-    return write_tasks(directory, list(questions), _max_tokens(file))
+    return write_tasks(directory, questions, _max_tokens(file))
 
 
 def _max_tokens(file: Path) -> int:
@@ -122,6 +137,12 @@ def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") 
         console.print(f"row {bad.row}: {bad.reason}", highlight=False, markup=False)
     if len(bad_rows) > NUM_SHOWN:
         console.print(f"and {len(bad_rows) - NUM_SHOWN:,} more")
+
+
+def _print_shared(pair: str, stems: "SharedStems") -> None:
+    print(f"stems in both {pair}: {stems.num_stems:,}")
+    for first_id, second_id, stem in stems.examples:
+        print(f"  {first_id} = {second_id}: {shorten(stem, NUM_STEM_CHARS, placeholder='…')}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,20 @@
-"""The run that a file on disk belongs to, and what it was configured with."""
+"""The run that a file on disk belongs to, what it was configured with, and what it trains on."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
+from medcritical_ray.policies import MANIFEST
+from medcritical_ray.prepare import split_path
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.questions import SharedStems, shared_stems
+from medcritical_ray.records import Question
 from medcritical_ray.run_directory import RunDirectory
+
+BLOCK_SIZE = 1000
 
 
 def find_run(path: Path) -> RunDirectory | None:
@@ -23,3 +31,12 @@ def run_config(run: RunDirectory, remedy: str) -> Config:
         return Config.model_validate(run.record().config)
     except ValidationError:
         raise UserError(f"the config in {run.path / 'run.json'} is of another version: {remedy}") from None
+
+
+def stems_trained_on(policy: Path, questions: Iterable[Question]) -> SharedStems | None:
+    """What the questions share with the training split of the policy's run; None if no run is known."""
+    run = find_run(policy)
+    if run is None or not (policy / MANIFEST).exists() or not split_path(run, "train").exists():
+        return None
+    sets = {"questions": questions, "train": QuestionSet.whole(split_path(run, "train"), BLOCK_SIZE)}
+    return shared_stems(sets)["questions and train"]

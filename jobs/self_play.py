@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, as dpo.beta=0.2; repeatable"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run of this name where it stopped")
-    parser.add_argument("--dry-run", action="store_true", help="print config and plan, compare with the cluster, stop")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print config, stems in two splits, and plan; compare with the cluster; stop",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def dry_run(config: "Config") -> int:
-    """Prints the resolved config, the plan, and what a run would lack here; the exit code says whether it is anything.
+    """Prints the resolved config, the plan, what the splits share, and what a run would lack here; the exit code says
+    whether it is anything.
 
     A student's config.json is enough for that, without its weights. Raises UserError if there is none, or if the
     questions or the teacher are not what the config says, and then has printed the plan.
@@ -53,7 +58,7 @@ def dry_run(config: "Config") -> int:
     plan = make_plan(config, size)
     print(dump_config(config))
     print(describe(plan))
-    checked_questions(config)
+    print(*checked_questions(config).contamination.lines(), sep="\n")
     check_reviewer(config)
     with connected(config.cluster, run_path(config)) as resources:
         if plan.engine and resources.gpu_memory_gib:
@@ -68,7 +73,7 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
     from actors.cluster import connected
     from actors.team import RayTeam
-    from jobs.terminal import TerminalProgress, print_summary, wide_console
+    from jobs.terminal import TerminalProgress, print_contamination, print_summary, wide_console
     from medcritical_ray.files import read_json
     from medcritical_ray.opening import open_run, run_path
 
@@ -82,6 +87,7 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
 
         directory = stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
         if not directory.summary_file.exists():
+            print_contamination(console, directory)
             with TerminalProgress(console) as progress, RayTeam(config) as team:
                 play_to_the_end(make_game(config, directory, team, progress, command))
         print_summary(console, read_json(directory.summary_file))

@@ -83,7 +83,7 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
 def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", console: "Console", command: str) -> None:
     """Plays one arm to its end: stage 1, or what follows that of `trunk`."""
     from jobs.self_play import make_game, play_to_the_end
-    from jobs.terminal import TerminalProgress
+    from jobs.terminal import TerminalProgress, print_contamination
     from medcritical_ray.branching import open_branch
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.run_directory import RunDirectory
@@ -94,6 +94,8 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
         is_there = RunDirectory(run_path(config)).exists()
         opened = open_run(config, resume=is_there, resume_command=command, admit=lambda: None)
     with opened as run, TerminalProgress(console) as progress:
+        if not trunk:
+            print_contamination(console, run)
         play_to_the_end(make_game(config, run, team.for_run(config), progress, command))
 
 

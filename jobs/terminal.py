@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from medcritical_ray.prepare import contamination_path, read_contamination
+from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.statistics import Proportion
 
 _SHOWN = ("demonstrations", "num_trajectories", "solve_right", "repair_right", "check_right", "pairs", "version")
@@ -81,6 +83,14 @@ def phase_name(phase: str) -> str:
     return phase.replace("_", " ")
 
 
+def print_contamination(console: Console, run: RunDirectory) -> None:
+    """What the run's splits and files share, and where examples stand."""
+    lines = read_contamination(run).lines()
+    console.print(
+        *lines, f"examples: {contamination_path(run)}", sep="\n", highlight=False, markup=False, soft_wrap=True
+    )
+
+
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The table that a run ends with."""
     console.print(_accuracy_table(summary), _pairs_table(summary), _seconds_table(summary))
@@ -147,6 +157,8 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         if figures.get(name)
     }
     rows["mean tokens"] = f"{figures['mean_tokens']:.1f}"
+    trained_on = figures["trained_on"]
+    rows["stems trained on"] = "unknown" if trained_on is None else f"{trained_on.num_stems:,}"
     if "mean_accuracy" in figures:
         mean = figures["mean_accuracy"]
         rows["one sample"] = f"{_percent(mean['value'])} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"

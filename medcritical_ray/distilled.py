@@ -2,7 +2,7 @@
 
 <directory>/
   responses.sqlite    every response that was paid for, by the hash of its request
-  templates.jsonl     a question id and its template a line, those that count
+  templates.jsonl     a question id and its template a line, those that count, and the hash of the question's stem
   rejects.jsonl       a question id and the reason a line
   ledger.json         calls, tokens and cost, those of earlier processes included
 """
@@ -15,6 +15,8 @@ from typing import Any
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path, read_json, write_json
+from medcritical_ray.questions import stem_hash
+from medcritical_ray.records import Question
 from medcritical_ray.reviews import Charges
 
 RESPONSES, TEMPLATES, REJECTS, LEDGER = "responses.sqlite", "templates.jsonl", "rejects.jsonl", "ledger.json"
@@ -23,9 +25,11 @@ RESPONSES, TEMPLATES, REJECTS, LEDGER = "responses.sqlite", "templates.jsonl", "
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distilled:
     """What became of one question: a template that counts, or the reason why there is none. `num_asked` counts the
-    rounds that it took."""
+    rounds that it took. `stem_hash` is that of the question's stem, since ids that are made of a file's name and a row
+    may be another question's tomorrow."""
 
     question_id: str
+    stem_hash: str
     template: str | None
     reason: str | None
     num_asked: int
@@ -41,18 +45,35 @@ def write_distilled(directory: Path, results: Iterable[Distilled], ledger: dict[
 
 def read_templates(directory: Path) -> dict[str, str]:
     """Question id -> template. Raises UserError if the directory holds none."""
+    return {question_id: row["template"] for question_id, row in _read_rows(directory).items()}
+
+
+def templates_of(questions: Iterable[Question], directory: Path) -> dict[str, str]:
+    """Question id -> template, of these questions alone: none that was written for another question with such an id.
+
+    Templates that somebody else wrote, without a hash of the stem, are taken by their ids. Raises UserError if the
+    directory holds no template at all.
+    """
+    rows = _read_rows(directory)
+    return {
+        question.id: row["template"]
+        for question in questions
+        if (row := rows.get(question.id)) and row.get("stem_hash") in (None, stem_hash(question.stem))
+    }
+
+
+def _read_rows(directory: Path) -> dict[str, dict[str, str]]:
     file = directory / TEMPLATES
     try:
         with file.open(encoding="utf-8") as lines:  # str.splitlines would end lines within texts, too
-            rows = [json.loads(line) for line in lines]
-        templates = {row["question_id"]: row["template"] for row in rows}
+            rows = {row["question_id"]: row for row in map(json.loads, lines) if isinstance(row["template"], str)}
     except FileNotFoundError:
         raise UserError(f"teacher.path = {directory}: holds no {TEMPLATES}: run `medcritical distill` first") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read: {error}") from None
-    if not templates:
+    if not rows:
         raise UserError(f"{file} holds no template: see {REJECTS} beside it")
-    return templates
+    return rows
 
 
 def read_charges(directory: Path) -> Charges:

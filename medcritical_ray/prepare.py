@@ -1,21 +1,24 @@
 """What a run needs before its first phase: its questions, split and on disk, and its teacher."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from medcritical_ray.clinic.exam import Split, make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
-from medcritical_ray.distilled import TEMPLATES, read_templates
+from medcritical_ray.distilled import TEMPLATES, templates_of
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import sha256_of
+from medcritical_ray.files import read_json, sha256_of, write_json
 from medcritical_ray.model_files import hash_of_weights
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import (
+    Contamination,
     Quarantine,
     Splits,
     draw,
@@ -38,12 +41,11 @@ EXAM_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuestions:
-    """The questions of a run by split, the rows that were set aside, and how many normalised stems the files that they
-    come from have in common, by pair of files."""
+    """The questions of a run by split, the rows that were set aside, and what splits and files have in common."""
 
     splits: Splits
     quarantine: Quarantine
-    shared_by_files: dict[str, int] = field(default_factory=dict)
+    contamination: Contamination
 
 
 def fingerprints(config: Config) -> dict[str, str]:
@@ -59,6 +61,8 @@ def fingerprints(config: Config) -> dict[str, str]:
 
 def question_files(config: Config) -> dict[str, Path]:
     """The files that a run's questions come from, by the split that they are for; train is for all without a file."""
+    if config.questions.kind == "clinic":
+        return {}
     paths = {"train": config.questions.path, "dev": config.questions.dev_path, "test": config.questions.test_path}
     return {name: Path(path) for name, path in paths.items() if path}
 
@@ -82,23 +86,34 @@ def _hash_of_file(key: str, path: Path) -> str:
 
 def prepare_questions(config: Config) -> PreparedQuestions:
     """Reads or makes all questions, in memory. Raises UserError if there are not as many as the config asks for."""
-    quarantine = Quarantine()
-    if config.questions.kind == "clinic":
-        return PreparedQuestions(_clinic_splits(config), quarantine)
+    quarantine, wanted = Quarantine(), config.questions
     files = {
-        name: list(quarantine.admit(path, read_questions(path, config.questions.format, config.questions.map)))
+        name: list(quarantine.admit(path, read_questions(path, wanted.format, wanted.map)))
         for name, path in question_files(config).items()
     }
-    return PreparedQuestions(_file_splits(config, files), quarantine, _shared(files))
+    kept = files if wanted.keep_shared_stems else _kept_apart(files)
+    splits = _clinic_splits(config) if wanted.kind == "clinic" else _file_splits(config, kept)
+    contamination = Contamination(
+        splits=shared_stems(splits.by_name()), files=shared_stems(files), kept=wanted.keep_shared_stems
+    )
+    return PreparedQuestions(splits, quarantine, contamination)
+
+
+def _kept_apart(files: dict[str, list[Question]]) -> dict[str, list[Question]]:
+    """The files without the questions whose stems stand in a later one: those of test are neither trained on nor
+    decide which policy is adopted, those of dev are not trained on."""
+    names = list(files)
+    return {
+        name: list(without_stems_of(files[name], [files[later] for later in names[position + 1 :]]))
+        for position, name in enumerate(names)
+    }
 
 
 def _file_splits(config: Config, files: dict[str, list[Question]]) -> Splits:
     """Dev and test are drawn from files of their own where there are any, else from the file of training questions."""
     wanted, seed = config.questions, config.run.seed
-    others = [questions for name, questions in files.items() if name != "train"]
-    pool = files["train"] if wanted.keep_shared_stems else without_stems_of(files["train"], others)
     drawn = split_questions(
-        pool,
+        files["train"],
         num_train=wanted.num_train,
         num_dev=0 if wanted.dev_path else wanted.num_dev,
         num_test=0 if wanted.test_path else wanted.num_test,
@@ -111,29 +126,35 @@ def _file_splits(config: Config, files: dict[str, list[Question]]) -> Splits:
     )
 
 
-def _shared(splits: Mapping[str, Iterable[Question]]) -> dict[str, int]:
-    return {f"{a} and {b}": num for (a, b), num in shared_stems(splits).items()}
-
-
 def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
-    """Keeps the questions and what was set aside with the run, and notes the counts; again if cut off here."""
+    """Keeps the questions, what they share and what was set aside with the run, and notes the counts; again if cut off
+    here."""
     if run.done(STAGE_ONE, QUESTIONS_PHASE):
         return
-    splits = {"train": prepared.splits.train, "dev": prepared.splits.dev, "test": prepared.splits.test}
+    splits, contamination = prepared.splits.by_name(), prepared.contamination
     for name, questions in splits.items():
         write_questions(split_path(run, name), questions)
+    write_json(contamination_path(run), contamination)
     prepared.quarantine.write(run.quarantine / "questions.parquet")
-    sizes = {name: len(questions) for name, questions in splits.items()}
     run.mark_done(
         STAGE_ONE,
         QUESTIONS_PHASE,
         {
             "read": prepared.quarantine.counts(),
-            "splits": sizes,
-            "shared_stems": _shared(splits),
-            "shared_stems_of_files": prepared.shared_by_files,
+            "splits": {name: len(questions) for name, questions in splits.items()},
+            "shared_stems": {pair: stems.num_stems for pair, stems in contamination.splits.items()},
+            "shared_stems_of_files": {pair: stems.num_stems for pair, stems in contamination.files.items()},
         },
     )
+
+
+def read_contamination(run: RunDirectory) -> Contamination:
+    """What `write_prepared` has kept. Raises UserError if it has not."""
+    return TypeAdapter(Contamination).validate_python(read_json(contamination_path(run)))
+
+
+def contamination_path(run: RunDirectory) -> Path:
+    return run.path / "data" / "contamination.json"
 
 
 def split_path(run: RunDirectory, split: str) -> Path:
@@ -145,7 +166,7 @@ def make_teacher(config: Config, taught: Iterable[Question]) -> Teacher:
     if config.teacher.kind == "clinic":
         return ClinicTeacher(load_world())
     if config.teacher.kind == "distilled":
-        return TemplateTeacher(read_templates(Path(config.teacher.path or "")))
+        return TemplateTeacher(templates_of(taught, Path(config.teacher.path or "")))
     limits = {"max_steps": config.teacher.max_steps, "max_step_chars": config.teacher.max_step_chars}
     templates = {question.id: explained_template(question, **limits) for question in taught}
     return TemplateTeacher({question_id: template for question_id, template in templates.items() if template})

@@ -36,7 +36,9 @@ class QuestionsConfig(Part):
     dev_path: str | None = Field(default=None, description="File of dev questions; else they come from `path`, too.")
     test_path: str | None = Field(default=None, description="File of test questions; else they come from `path`, too.")
     keep_shared_stems: bool = Field(
-        default=False, description="Train on questions whose stems stand in `dev_path` or `test_path`, too."
+        default=False,
+        description="Train on questions whose stems stand in `dev_path` or `test_path`, too, and choose by those of "
+        "`test_path`.",
     )
     format: Literal["auto", "native", "cmexam", "medqa", "medmcqa", "medxpertqa", "cmb", "pubmedqa", "mapped"] = Field(
         default="auto", description="Format of the files; 'auto' tells it from the columns, or takes those of `map`."

@@ -8,6 +8,7 @@ from medcritical_ray.endpoint.asking import ask_until_it_counts
 from medcritical_ray.endpoint.client import EndpointClient, Messages
 from medcritical_ray.language import CHINESE, ENGLISH, language_of
 from medcritical_ray.prompts import question_text, solve_prompt
+from medcritical_ray.questions import stem_hash
 from medcritical_ray.records import Question, UnkeyedQuestion
 from medcritical_ray.teachers import fault_of_template
 
@@ -44,6 +45,7 @@ async def distilled(client: EndpointClient, question: Question, config: Endpoint
     written = await ask_until_it_counts(client, messages, fault, max_revisions=config.max_revisions)
     return Distilled(
         question_id=question.id,
+        stem_hash=stem_hash(question.stem),
         template=None if written.fault else written.text,
         reason=written.fault,
         num_asked=written.num_asked,

@@ -1,11 +1,11 @@
 """Splits that share no question. Questions are the same if their stems are, whatever their spacing and punctuation."""
 
+import hashlib
 import random
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.records import Question
@@ -20,6 +20,9 @@ class Splits:
     dev: list[Question]
     test: list[Question]
 
+    def by_name(self) -> dict[str, list[Question]]:
+        return {"train": self.train, "dev": self.dev, "test": self.test}
+
 
 def normalised_stem(stem: str) -> str:
     """A stem in Unicode's compatibility form (NFKC), lower-case, without whitespace and punctuation."""
@@ -27,16 +30,9 @@ def normalised_stem(stem: str) -> str:
     return "".join(char for char in text if unicodedata.category(char)[0] not in _LEFT_OUT)
 
 
-def shared_stems(splits: Mapping[str, Iterable[Question]]) -> dict[tuple[str, str], int]:
-    """How many different normalised stems each two splits have in common, for every two in the order given."""
-    stems = {name: {normalised_stem(question.stem) for question in split} for name, split in splits.items()}
-    return {(a, b): len(stems[a] & stems[b]) for a, b in combinations(stems, 2)}
-
-
-def without_stems_of(questions: Iterable[Question], others: Iterable[Iterable[Question]]) -> Iterator[Question]:
-    """The questions whose normalised stem stands in none of the other files."""
-    taken = {normalised_stem(question.stem) for other in others for question in other}
-    return (question for question in questions if normalised_stem(question.stem) not in taken)
+def stem_hash(stem: str) -> str:
+    """SHA-256 of a normalised stem: tells a question from others without showing it."""
+    return hashlib.sha256(normalised_stem(stem).encode()).hexdigest()
 
 
 def draw(questions: Sequence[Question], count: int, seed: int, name: str) -> list[Question]:

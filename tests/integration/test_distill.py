@@ -189,7 +189,7 @@ def test_what_was_distilled_is_taught(config: Path, serve: Serve):
 
     assert distill(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
     overrides = ["teacher.kind=distilled", f"teacher.path={config.parent / 'out'}"]
-    teacher = make_teacher(load_config(config, overrides), [])
+    teacher = make_teacher(load_config(config, overrides), QUESTIONS)
     templates = outcome(config)[0]
     assert [teacher.template(question.unkeyed()) for question in QUESTIONS if question.id in templates] == [RIGHT] * 10
 

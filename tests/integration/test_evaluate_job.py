@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from jobs.evaluation_config import (
     fitted,
     serving_config,
 )
-from jobs.runs import find_run
+from jobs.runs import find_run, stems_trained_on
 from medcritical_ray.config import Config, EnginesConfig
 from medcritical_ray.context import longest_prompt_tokens
 from medcritical_ray.errors import UserError
@@ -241,6 +242,16 @@ def test_bad_rows_are_counted_beside_the_questions_kept(tmp_path: Path):
     quarantine = keep_questions(tmp_path / "sample.csv", "auto", {}, tmp_path / "kept.parquet")
     assert quarantine.counts() == {"rows": 8, "loaded": 7, "quarantined": 1, "reasons": {"no key": 1}}
     assert QuestionSet.whole(tmp_path / "kept.parquet", 200).num_questions == 7
+
+
+def test_questions_that_the_policy_s_run_trains_on_are_counted(published: Path, model: Path):
+    run = published.parents[1]
+    assert stems_trained_on(published, QUESTIONS) is None  # the run has no questions yet
+    write_questions(run / "data" / "train.parquet", [*QUESTIONS[1:], replace(QUESTIONS[0], id="q9", stem="is it")])
+    shared = stems_trained_on(published, QUESTIONS[:1])
+    assert shared is not None
+    assert (shared.num_stems, shared.examples) == (1, [("q1", "q9", "Is it?")])
+    assert stems_trained_on(model, QUESTIONS) is None
 
 
 def test_the_gain_is_that_of_the_policy_over_the_other():

@@ -1,5 +1,6 @@
 """Questions of a run from files: drawn, kept apart, and accounted for."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from medcritical_ray.config import Config, TeacherConfig
 from medcritical_ray.distilled import read_charges
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import write_json
-from medcritical_ray.prepare import fingerprints, prepare_questions, write_prepared
+from medcritical_ray.prepare import fingerprints, prepare_questions, read_contamination, write_prepared
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.reviews import Charges
@@ -45,19 +46,47 @@ def test_questions_that_stand_in_dev_or_test_are_not_trained_on(files: dict[str,
     prepared = prepare_questions(config_of(files))
     assert sorted(question.stem for question in prepared.splits.train) == [f"Case {n}?" for n in range(3, 8)]
     assert (len(prepared.splits.dev), len(prepared.splits.test)) == (3, 4)
-    assert prepared.shared_by_files == {"train and dev": 1, "train and test": 2, "dev and test": 0}
+    shared = prepared.contamination
+    assert shared.lines() == [
+        "stems in two splits: train and dev 0, train and test 0, dev and test 0",
+        "stems in two files: train and dev 1 (train-0 = dev-0), train and test 2 (train-1 = test-0, train-2 = test-1), "
+        "dev and test 0; left out of the former of each two",
+    ]
     config = config_of(files)
     with RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="") as run:
         write_prepared(prepared, run)
         report = run.result(0, "questions")
+        assert json.loads((run.path / "data" / "contamination.json").read_text())["files"]["train and dev"] == {
+            "num_stems": 1,
+            "examples": [["train-0", "dev-0", "Case 0?"]],
+        }
+        assert read_contamination(run) == shared
     assert report["shared_stems"] == {"train and dev": 0, "train and test": 0, "dev and test": 0}
-    assert report["shared_stems_of_files"] == prepared.shared_by_files
+    assert report["shared_stems_of_files"] == {"train and dev": 1, "train and test": 2, "dev and test": 0}
     assert len(fingerprints(config)["questions"].split()) == 3
 
 
 def test_they_are_if_the_config_says_so(files: dict[str, str]):
     prepared = prepare_questions(config_of(files, keep_shared_stems=True, num_train=8))
     assert len(prepared.splits.train) == 8
+    splits, in_files = prepared.contamination.lines()
+    assert splits.startswith("stems in two splits: train and dev 1 (train-0 = dev-0), train and test 2 (")
+    assert in_files.endswith("used all the same: questions.keep_shared_stems")
+
+
+def test_no_policy_is_chosen_by_questions_of_the_test(files: dict[str, str], tmp_path: Path):
+    files["dev_path"] = str(write(tmp_path / "leaky.jsonl", "Dev 1?", "Test 1 ?", "Dev 2?", "Dev 3?"))
+    dev = prepare_questions(config_of(files)).splits.dev
+    assert sorted(question.stem for question in dev) == ["Dev 1?", "Dev 2?", "Dev 3?"]
+    with pytest.raises(UserError, match=r"questions\.dev_path has only 3 questions"):
+        prepare_questions(config_of(files, num_dev=4))
+    assert len(prepare_questions(config_of(files, num_dev=4, keep_shared_stems=True)).splits.dev) == 4
+
+
+def test_the_clinic_s_splits_are_compared_too():
+    parts = {"questions": {"num_train": 20, "num_dev": 5, "num_test": 5}, "teacher": {"num_questions": 20}}
+    prepared = prepare_questions(Config.model_validate(parts))
+    assert prepared.contamination.lines() == ["stems in two splits: train and dev 0, train and test 0, dev and test 0"]
 
 
 def test_too_few_questions_without_shared_ones_are_the_users_to_mend(files: dict[str, str]):

@@ -64,10 +64,32 @@ def test_a_mapping_to_a_column_that_is_missing_names_those_there_are(
     path = tmp_path / "q.jsonl"
     path.write_text('{"q": "Which?", "options": ["x", "y"], "right": 1}\n')
     assert main(["questions", str(path), "--map", "stem=q", "--map", "key=answr", "--json"]) == 2
-    assert capsys.readouterr().err == "error: there is no column answr to map; the columns are q, options, right\n"
+    assert capsys.readouterr().err == f"error: {path} has no column answr to map; its columns are q, options, right\n"
 
 
 def test_options_in_columns_of_their_own_may_be_mapped_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "q.csv").write_text("stem,a,b,key\nWhich?,x,y,B\n")
     assert main(["questions", str(tmp_path / "q.csv"), "--map", "options=a", "--map", "options=b", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["loaded"] == 1
+
+
+def test_stems_that_another_file_has_too_are_counted_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name, stems in {"train": ["Fever?", "Cough?"], "test": ["Pain?", "fever"]}.items():
+        rows = [{"stem": stem, "options": ["x", "y"], "key": "A"} for stem in stems]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    command = ["questions", str(train), "--format", "mapped", "--against", str(test)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert printed.endswith(f"stems in both {train} and {test}: 1\n  train-1 = test-2: Fever?\n")
+    assert main([*command, "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["rows"] == 2
+    assert counts["shared_stems"] == {
+        f"{train} and {test}": {"num_stems": 1, "examples": [["train-1", "test-2", "Fever?"]]}
+    }
+
+
+def test_a_file_to_compare_with_must_hold_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["questions", str(DATA / "cmexam_sample.csv"), "--against", str(tmp_path / "gone.csv")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'gone.csv'} does not exist\n"

@@ -1,7 +1,7 @@
 import pytest
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.questions import Splits, normalised_stem, shared_stems, split_questions
+from medcritical_ray.questions import normalised_stem, shared_stems, split_questions
 from medcritical_ray.records import Question, lettered
 
 
@@ -18,10 +18,6 @@ TWINS = questions(*(f"Case {i // 2}{'?' * (i % 2)}" for i in range(40)))
 """Twenty stems, each of them twice."""
 
 
-def named(splits: Splits) -> dict[str, list[Question]]:
-    return {"train": splits.train, "dev": splits.dev, "test": splits.test}
-
-
 @pytest.mark.parametrize(
     ("stem", "normalised"),
     [
@@ -35,26 +31,17 @@ def test_a_normalised_stem_has_no_spacing_punctuation_width_or_case(stem: str, n
     assert normalised_stem(stem) == normalised
 
 
-def test_stems_that_splits_share_are_counted_once_each():
-    splits = {
-        "train": questions("Fever?", "Cough?", "fever"),
-        "dev": questions("Ｆever ?", "Rash?"),
-        "test": questions("Pain?", "rash"),
-    }
-    assert shared_stems(splits) == {("train", "dev"): 1, ("train", "test"): 0, ("dev", "test"): 1}
-
-
 def test_splits_have_the_sizes_asked_for_and_share_no_question():
     splits = split_questions(THIRTY, num_train=20, num_dev=4, num_test=6, seed=0)
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (20, 4, 6)
-    assert len({question.id for split in named(splits).values() for question in split}) == 30
+    assert len({question.id for split in splits.by_name().values() for question in split}) == 30
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_stem_stands_in_two_splits(seed: int):
     splits = split_questions(TWINS, num_train=21, num_dev=5, num_test=7, seed=seed)
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (21, 5, 7)
-    assert set(shared_stems(named(splits)).values()) == {0}
+    assert {stems.num_stems for stems in shared_stems(splits.by_name()).values()} == {0}
 
 
 def test_a_seed_draws_the_same_splits_again_and_another_seed_others():
