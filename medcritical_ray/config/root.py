@@ -1,17 +1,20 @@
 """The whole config, and what must hold between its parts."""
 
+import re
 from collections.abc import Iterator
 from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from medcritical_ray.config.data import QuestionsConfig, RunConfig, StudentConfig, TeacherConfig
+from medcritical_ray.config.data import EndpointConfig, QuestionsConfig, RunConfig, StudentConfig, TeacherConfig
 from medcritical_ray.config.part import Part
 from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig
 from medcritical_ray.config.training import DpoConfig, SftConfig
 from medcritical_ray.records import PairSource
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Config(Part):
@@ -84,9 +87,23 @@ def _teacher_problems(config: Config) -> Iterator[str]:
     if config.correct.policy == "teacher" and teacher.kind != "clinic" and teacher.corrections != "endpoint":
         # Templates are of stage 1's questions, and stage 2 plays on with others.
         yield "correct.policy = 'teacher': needs teacher.corrections = 'endpoint' where the teacher only has templates"
-    if teacher.endpoint and "@" in urlsplit(teacher.endpoint.base_url).netloc:
-        # A config is kept with its run; the value is not shown.
-        yield "teacher.endpoint.base_url: must hold no user and password: the key goes into the environment"
+    if teacher.endpoint:
+        yield from _endpoint_problems(teacher.endpoint)
+
+
+def _endpoint_problems(endpoint: EndpointConfig) -> Iterator[str]:
+    """None shows the value: a key may have been put there by mistake, as in ?api-key=..., and configs are kept."""
+    try:
+        url = urlsplit(endpoint.base_url)
+        is_url = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        yield "teacher.endpoint.base_url: must be an address such as https://api.openai.com/v1"
+    elif "@" in url.netloc or url.query:
+        yield "teacher.endpoint.base_url: must hold no user, password or query: the key goes into the environment"
+    if not _VARIABLE.fullmatch(endpoint.api_key_variable):
+        yield "teacher.endpoint.api_key_variable: must be the name of an environment variable, not a key"
 
 
 def _pair_problems(config: Config) -> Iterator[str]:

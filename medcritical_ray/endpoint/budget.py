@@ -6,7 +6,7 @@ from typing import Any
 
 from medcritical_ray.config import EndpointConfig, Price
 from medcritical_ray.endpoint.responses import Usage
-from medcritical_ray.errors import MedCriticalError
+from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.reviews import Charges
 
 _TOKENS_PER_MESSAGE = 16
@@ -25,6 +25,13 @@ class Budget:
     """
 
     def __init__(self, config: EndpointConfig, spent: Mapping[str, Usage]) -> None:
+        """Raises UserError if there is a budget of money, and a model that was paid before has no price."""
+        unpriced = sorted(set(spent) - set(config.prices))
+        if config.max_cost is not None and unpriced:
+            raise UserError(
+                f"teacher.endpoint.max_cost = {config.max_cost:g} needs the price of {', '.join(unpriced)}, too, which "
+                "has answered here before: set teacher.endpoint.prices"
+            )
         self._config = config
         self._tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in spent.values())
         self._cost = cost_of(spent, config.prices) or 0.0

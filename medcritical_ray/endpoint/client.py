@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from json import JSONDecodeError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,6 +22,9 @@ _NUM_KEY_CHARS = 5
 _GONE_AFTER = 10
 """Requests in a row, each repeated as often as the config says, that a working endpoint never leaves unanswered."""
 
+_REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
+"""What asking something else would not mend: the key, the address or the model is wrong."""
+
 Messages = list[dict[str, str]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +39,11 @@ class EndpointGone(MedCriticalError, RuntimeError):
 
 
 def check_endpoint(config: EndpointConfig) -> None:
-    """Raises UserError, with the server's own message, if the endpoint cannot be used at all. Costs nothing."""
+    """Raises UserError, with the server's own message, if address, key or model are wrong.
+
+    Asks for one token after no message at all: most endpoints refuse that, and charge nothing, but look at address, key
+    and model first. A list of models would tell less: some show it to anybody, and some hide what they serve.
+    """
     asyncio.run(_check(config))
 
 
@@ -81,7 +89,7 @@ class EndpointClient:
 
     async def ask(self, messages: Messages) -> Response:
         """Raises NotAnswered if there is no usable response in the end, BudgetSpent before it might cost too much,
-        UserError if the endpoint refuses the key, EndpointGone if it leaves everything unanswered."""
+        UserError if address, key or model are wrong, EndpointGone if it leaves everything unanswered."""
         request = {
             "model": self._config.model,
             "messages": messages,
@@ -128,7 +136,7 @@ class EndpointClient:
                 response = _read(completion, self._config.model, (prompt_tokens, self._config.max_tokens))
                 taken = response.prompt_tokens, response.completion_tokens
                 return response
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            except _REFUSALS as error:
                 raise _refused(self._config, error) from None
             except openai.APIStatusError as error:
                 raise NotAnswered(f"{error.status_code}: {_message(self._config, error)}") from None
@@ -152,14 +160,19 @@ class EndpointClient:
 async def _check(config: EndpointConfig) -> None:
     try:
         async with _openai_client(config) as client:
-            await client.with_options(max_retries=1).models.list()
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            asking = client.with_options(max_retries=1).chat.completions
+            answer: Any = await asking.create(model=config.model, messages=[], max_tokens=1)
+    except _REFUSALS as error:
         raise _refused(config, error) from None
     except openai.APIConnectionError as error:
         cause = _without_key(config, str(error.__cause__ or error))
         raise UserError(f"no answer from {config.base_url} (teacher.endpoint.base_url): {cause}") from None
-    except openai.APIError:
-        return  # some endpoints list no models; the first request will tell
+    except openai.OpenAIError:
+        return  # it answers, and has nothing against who asks for what
+    except JSONDecodeError:
+        answer = None
+    if not isinstance(answer, ChatCompletion):
+        raise UserError(f"{config.base_url} (teacher.endpoint.base_url) answers, but not with a chat completion")
 
 
 def _openai_client(config: EndpointConfig) -> openai.AsyncOpenAI:
@@ -181,10 +194,10 @@ def _api_key(config: EndpointConfig) -> str:
 
 
 def _refused(config: EndpointConfig, error: openai.APIStatusError) -> UserError:
-    return UserError(
-        f"{config.base_url} refuses the key in ${config.api_key_variable} "
-        f"({error.status_code}): {_message(config, error)}"
-    )
+    what = f"refuses the key in ${config.api_key_variable}"
+    if isinstance(error, openai.NotFoundError):
+        what = f"(teacher.endpoint.base_url) has no {config.model} (teacher.endpoint.model) to chat with"
+    return UserError(f"{config.base_url} {what} ({error.status_code}): {_message(config, error)}")
 
 
 def _message(config: EndpointConfig, error: openai.APIStatusError) -> str:

@@ -13,13 +13,11 @@ USAGE = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers each request as the server's `script` has it, by the request's messages and how often they came."""
+    """Answers each request as the server's `script` has it, by the request's messages and how often they came; one with
+    a wrong key, model or address, or without messages, as servers do."""
 
     server: "Server"
     messages: list[dict[str, str]]
-
-    def do_GET(self) -> None:
-        self.reply(200, {"object": "list", "data": []})
 
     def do_POST(self) -> None:
         if self.headers["Authorization"] != f"Bearer {KEY}":
@@ -27,6 +25,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.messages = body["messages"]
+        if self.path != "/v1/chat/completions" or body["model"] != self.server.model:
+            self.reply(404, {"error": {"message": f"no {body['model']} at {self.path}"}})
+            return
+        if not self.messages:
+            self.reply(400, {"error": {"message": "messages are empty"}})
+            return
         with self.server.lock:
             self.server.asked[json.dumps(self.messages)] += 1
             num_asked = self.server.asked[json.dumps(self.messages)]
@@ -60,6 +64,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, script: Callable[[Handler, int], None]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script = script
+        self.model = "big"
         self.lock = threading.Lock()
         self.asked: Counter[str] = Counter()
         self.num_answered = 0

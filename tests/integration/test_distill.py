@@ -158,6 +158,40 @@ def test_a_wrong_key_fails_before_any_work_and_is_not_repeated(
     assert server.num_answered == 0
 
 
+def test_a_wrong_address_or_model_fails_before_any_work_with_the_server_s_own_message(
+    config: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+):
+    server = serve(misbehave)
+    assert distill(config, server, "teacher.endpoint.model=bgi") == 2
+    assert "has no bgi (teacher.endpoint.model) to chat with (404): no bgi at /v1/chat/completions" in error_of(capsys)
+    assert distill(config, None, f"teacher.endpoint.base_url=http://127.0.0.1:{server.server_port}") == 2
+    assert error_of(capsys).endswith("(404): no big at /chat/completions\n")
+    assert server.asked.total() == 0
+    assert not (config.parent / "out" / "ledger.json").exists()
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    return message
+
+
+def test_a_model_that_goes_on_the_way_ends_the_work_and_no_question_is_rejected_for_it(
+    config: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+):
+    def taken_down(handler: Handler, num_asked: int) -> None:
+        if server.num_answered < 4:
+            handler.answer(RIGHT)
+        else:
+            handler.reply(404, {"error": {"message": "the model was taken down"}})
+
+    server = serve(taken_down)
+    assert distill(config, server, "teacher.endpoint.max_in_flight=1") == 2
+    assert error_of(capsys).endswith("(404): the model was taken down\n")
+    assert server.asked.total() == 5
+
+
 def test_an_endpoint_that_is_not_there_fails_before_any_work(config: Path, capsys: pytest.CaptureFixture[str]):
     assert distill(config, None) == 2
     assert "no answer from http://127.0.0.1:1/v1 (teacher.endpoint.base_url)" in capsys.readouterr().err
@@ -174,6 +208,28 @@ def test_the_budget_stops_before_it_is_exceeded(config: Path, serve: Serve):
     assert 0 < costs["prompt_tokens"] + costs["completion_tokens"] <= 1100
     assert distill(config, server, limit[0]) == 0
     assert server.num_answered == 10
+
+
+def test_a_price_table_without_the_model_leaves_the_cost_unknown(
+    config: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+):
+    server = serve(lambda handler, num_asked: handler.answer(RIGHT))
+    price = "teacher.endpoint.prices.other={input_per_million=1.0, output_per_million=10.0}"
+    assert distill(config, server, price) == 0
+    assert outcome(config)[2]["cost"] is None
+    assert "cost unknown" in capsys.readouterr().out
+
+
+def test_a_budget_of_money_wants_the_prices_of_all_that_was_paid_for(
+    config: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+):
+    assert distill(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
+    server = serve(lambda handler, num_asked: handler.answer(RIGHT))
+    server.model = "new"
+    price = "teacher.endpoint.prices.new={input_per_million=1.0, output_per_million=10.0}"
+    assert distill(config, server, "teacher.endpoint.model=new", price, "teacher.endpoint.max_cost=1.0") == 2
+    assert "max_cost = 1 needs the price of big, too" in error_of(capsys)
+    assert server.asked.total() == 0
 
 
 def test_a_price_makes_the_cost_known(config: Path, serve: Serve):

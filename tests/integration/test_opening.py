@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from endpoint_server import servers
 
 from jobs.cli import main
 from medcritical_ray.questions import write_questions
@@ -76,3 +77,34 @@ def test_a_dry_run_takes_a_config_without_weights_and_says_what_is_missing(
     assert f"missing: {tmp_path}/model: no weights: *.safetensors files must lie there\n" in printed
     assert "does not fit: GPUs: 1 needed, 0 there" in printed
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", [["self-play", "--dry-run"], ["self-play"], ["study", "--out", "study"]])
+def test_a_wrong_key_of_the_model_that_corrects_fails_before_any_work(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-key")
+    monkeypatch.chdir(tmp_path)
+    with servers() as serve:
+        server = serve(lambda handler, num_asked: handler.answer("nothing is asked"))
+        Path("my.toml").write_text(
+            f"""
+            [questions]
+            num_train = 10
+            num_dev = 5
+            num_test = 5
+            [teacher]
+            num_questions = 10
+            corrections = "endpoint"
+            endpoint = {{ base_url = "http://127.0.0.1:{server.server_port}/v1", model = "big" }}
+            [engines]
+            num_gpus = 0
+            [trainers]
+            num_gpus = 0
+            """
+        )
+        assert main([*command, "--config", "my.toml"]) == 2
+    message = capsys.readouterr().err
+    assert message.endswith("refuses the key in $OPENAI_API_KEY (401): Incorrect API key: (key)\n")
+    assert server.asked.total() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]

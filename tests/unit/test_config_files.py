@@ -134,10 +134,25 @@ def test_a_bad_override_is_told_as_such(config_file: Path, override: str, expect
     assert message_of(config_file, "[run]\nseed = 1\n", override) == expected
 
 
-def test_a_password_in_an_address_is_refused_and_not_shown(config_file: Path):
-    text = 'teacher.endpoint = { base_url = "https://me:hunter2@big.example/v1", model = "big" }'
+@pytest.mark.parametrize("address", ["https://me:hunter2@big.example/v1", "https://big.example/v1?api-key=hunter2"])
+def test_a_secret_in_an_address_is_refused_and_not_shown(config_file: Path, address: str):
+    message = message_of(config_file, f'teacher.endpoint = {{ base_url = "{address}", model = "big" }}')
+    assert message.startswith("my.toml: teacher.endpoint.base_url: must hold no user, password or query")
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8000/v1", "big.example", "http://", "http://[bad/v1", "http://big.example:99999/v1"]
+)
+def test_what_is_no_address_is_refused(config_file: Path, address: str):
+    message = message_of(config_file, f'teacher.endpoint = {{ base_url = "{address}", model = "big" }}')
+    assert message == "my.toml: teacher.endpoint.base_url: must be an address such as https://api.openai.com/v1"
+
+
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(config_file: Path):
+    text = 'teacher.endpoint = { base_url = "http://big/v1", model = "big", api_key_variable = "sk-hunter2" }'
     message = message_of(config_file, text)
-    assert message.startswith("my.toml: teacher.endpoint.base_url: must hold no user and password")
+    assert message.endswith("teacher.endpoint.api_key_variable: must be the name of an environment variable, not a key")
     assert "hunter2" not in message
 
 
