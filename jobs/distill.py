@@ -37,13 +37,14 @@ def run(args: argparse.Namespace) -> int:
     """
     from jobs.terminal import wide_console
     from medcritical_ray.config_files import load_config
-    from medcritical_ray.distilled import RESPONSES, write_distilled
+    from medcritical_ray.distilled import LEDGER, RESPONSES, write_distilled
+    from medcritical_ray.endpoint.access import check_endpoint
     from medcritical_ray.endpoint.budget import ledger
-    from medcritical_ray.endpoint.client import check_endpoint
     from medcritical_ray.endpoint.responses import ResponseStore
     from medcritical_ray.errors import UserError
-    from medcritical_ray.files import check_writable
+    from medcritical_ray.files import check_writable, write_json
     from medcritical_ray.prepare import prepare_questions
+    from medcritical_ray.run_directory import RunLock
 
     config = load_config(args.config, args.set)
     if config.teacher.endpoint is None:
@@ -56,10 +57,13 @@ def run(args: argparse.Namespace) -> int:
     check_endpoint(config.teacher.endpoint)
     console = wide_console()
     console.print(*prepared.contamination.lines(), sep="\n", highlight=False, markup=False, soft_wrap=True)
-    with closing(ResponseStore(args.out / RESPONSES)) as store:
-        results = asyncio.run(_distill_all(questions, config.teacher.endpoint, store, console))
-        costs = ledger(store.usage(), config.teacher.endpoint.prices)
-    write_distilled(args.out, results, costs)
+    with closing(ResponseStore(args.out / RESPONSES)) as store, closing(RunLock(args.out / ".lock")):
+        try:
+            results = asyncio.run(_distill_all(questions, config.teacher.endpoint, store, console))
+        finally:  # what was answered is paid for, whatever came after
+            costs = ledger(store.usage(), config.teacher.endpoint.prices)
+            write_json(args.out / LEDGER, costs)
+    write_distilled(args.out, results)
     _print_outcome(console, args.out, results, costs)
     return 0
 

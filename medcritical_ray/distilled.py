@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import atomic_path, read_json, write_json
+from medcritical_ray.files import atomic_path, read_json
 from medcritical_ray.questions import stem_hash
 from medcritical_ray.records import Question
 from medcritical_ray.reviews import Charges
@@ -35,12 +35,11 @@ class Distilled:
     num_asked: int
 
 
-def write_distilled(directory: Path, results: Iterable[Distilled], ledger: dict[str, Any]) -> None:
+def write_distilled(directory: Path, results: Iterable[Distilled]) -> None:
     """Each file is whole or not there; a question is in one of the two lists."""
     rows = [{name: value for name, value in asdict(each).items() if value is not None} for each in results]
     _write_lines(directory / TEMPLATES, [row for row in rows if "template" in row])
     _write_lines(directory / REJECTS, [row for row in rows if "template" not in row])
-    write_json(directory / LEDGER, ledger)
 
 
 def read_templates(directory: Path) -> dict[str, str]:

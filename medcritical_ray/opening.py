@@ -10,7 +10,7 @@ from pathlib import Path
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
 from medcritical_ray.distilled import RESPONSES
-from medcritical_ray.endpoint.client import check_endpoint
+from medcritical_ray.endpoint.access import check_endpoint
 from medcritical_ray.endpoint.reviewer import EndpointReviewer
 from medcritical_ray.errors import UserError
 from medcritical_ray.game import Progress

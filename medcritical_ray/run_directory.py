@@ -150,7 +150,7 @@ class RunDirectory:
 
     def close(self) -> None:
         if self._lock:
-            self._lock.release()
+            self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +186,7 @@ class RunLock:
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()
 
-    def release(self) -> None:
+    def close(self) -> None:
         self._file.close()
 
 

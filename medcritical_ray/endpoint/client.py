@@ -1,10 +1,10 @@
 """Asks an OpenAI-compatible endpoint: bounded, patient, within a budget, and never the same thing twice."""
 
 import asyncio
-import os
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from json import JSONDecodeError
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,18 +12,16 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from medcritical_ray.config import EndpointConfig
+from medcritical_ray.endpoint.access import REFUSALS, cause_of, message_of, openai_client, refused, without_key
 from medcritical_ray.endpoint.budget import Budget, BudgetSpent, most_prompt_tokens
 from medcritical_ray.endpoint.responses import Response, ResponseStore, request_hash
-from medcritical_ray.errors import MedCriticalError, UserError
+from medcritical_ray.errors import MedCriticalError
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-_NUM_KEY_CHARS = 5
+_LONGEST_RETRY_AFTER_S = 600.0
 _GONE_AFTER = 10
 """Requests in a row, each repeated as often as the config says, that a working endpoint never leaves unanswered."""
-
-_REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
-"""What asking something else would not mend: the key, the address or the model is wrong."""
 
 Messages = list[dict[str, str]]
 Item = TypeVar("Item")
@@ -34,17 +32,16 @@ class NotAnswered(MedCriticalError, RuntimeError):
     """The endpoint gave no usable response to a request, however often it was asked."""
 
 
+class _Passing(Exception):
+    """What asking again may mend; `retry_after_s` is how long the server asks to be left alone."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class EndpointGone(MedCriticalError, RuntimeError):
     """The endpoint answers nothing any more. What it did answer is kept."""
-
-
-def check_endpoint(config: EndpointConfig) -> None:
-    """Raises UserError, with the server's own message, if address, key or model are wrong.
-
-    Asks for one token after no message at all: most endpoints refuse that, and charge nothing, but look at address, key
-    and model first. A list of models would tell less: some show it to anybody, and some hide what they serve.
-    """
-    asyncio.run(_check(config))
 
 
 async def in_bulk(
@@ -72,9 +69,9 @@ async def in_bulk(
 class EndpointClient:
     """Answers from the store, else from the endpoint. Use it in one event loop, as a context manager.
 
-    The openai client repeats what failed on the way (429, 5xx, broken connections, time-outs), and waits as long as a
-    Retry-After says; what arrives broken is asked for again here. After an error that asking something else would not
-    mend, nothing more is asked.
+    What fails on the way (429, 5xx, broken connections, time-outs) or arrives broken is asked for again after a pause
+    that doubles each time, or is as long as a Retry-After says, up to ten minutes; of the budget, nothing is set aside
+    meanwhile. After an error that asking something else would not mend, nothing more is asked.
     """
 
     def __init__(self, config: EndpointConfig, store: ResponseStore, purpose: str) -> None:
@@ -85,7 +82,7 @@ class EndpointClient:
         self._same: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._num_unanswered = 0
         self._end: Exception | None = None
-        self._client = _openai_client(config)
+        self._client = openai_client(config)
 
     async def ask(self, messages: Messages) -> Response:
         """Raises NotAnswered if there is no usable response in the end, BudgetSpent before it might cost too much,
@@ -126,27 +123,42 @@ class EndpointClient:
         return response
 
     async def _pay_for(self, request: dict[str, Any], prompt_tokens: int) -> Response:
-        cause = ""
-        for repetition in range(self._config.max_retries + 1):
-            await asyncio.sleep(min(_FIRST_PAUSE_S * 2**repetition, _LONGEST_PAUSE_S) if repetition else 0)
-            await self._budget.set_aside(prompt_tokens, self._config.max_tokens)
-            taken = (0, 0)
+        num_repeated = 0
+        while True:
             try:
+                return await self._pay_once(request, prompt_tokens)
+            except _Passing as trouble:
+                if num_repeated == self._config.max_retries or trouble.retry_after_s > _LONGEST_RETRY_AFTER_S:
+                    raise NotAnswered(str(trouble)) from None
+                pause_s = min(_FIRST_PAUSE_S * 2**num_repeated, _LONGEST_PAUSE_S)
+                await asyncio.sleep(max(pause_s, trouble.retry_after_s))
+                num_repeated += 1
+
+    async def _pay_once(self, request: dict[str, Any], prompt_tokens: int) -> Response:
+        config = self._config
+        await self._budget.set_aside(prompt_tokens, config.max_tokens)
+        taken = (0, 0)
+        try:
+            async with asyncio.timeout(config.timeout_s):  # the client's own limit is for each part of an answer
                 completion = await self._client.chat.completions.create(**request)
-                response = _read(completion, self._config.model, (prompt_tokens, self._config.max_tokens))
-                taken = response.prompt_tokens, response.completion_tokens
-                return response
-            except _REFUSALS as error:
-                raise _refused(self._config, error) from None
-            except openai.APIStatusError as error:
-                raise NotAnswered(f"{error.status_code}: {_message(self._config, error)}") from None
-            except openai.APIConnectionError as error:
-                raise NotAnswered(_without_key(self._config, str(error.__cause__ or error))) from None
-            except (openai.OpenAIError, ValueError) as error:
-                cause = _without_key(self._config, str(error))
-            finally:
-                await self._budget.give_back(prompt_tokens - taken[0], self._config.max_tokens - taken[1])
-        raise NotAnswered(cause)
+            response = _read(completion, config.model, (prompt_tokens, config.max_tokens))
+            taken = response.prompt_tokens, response.completion_tokens
+            return response
+        except (TimeoutError, openai.APITimeoutError):
+            raise _Passing(f"no answer within teacher.endpoint.timeout_s = {config.timeout_s:g} s") from None
+        except REFUSALS as error:
+            raise refused(config, error) from None
+        except openai.APIStatusError as error:
+            message = f"{error.status_code}: {message_of(config, error)}"
+            if not _is_passing(error.status_code):
+                raise NotAnswered(message) from None
+            raise _Passing(message, retry_after_s(error.response.headers.get("Retry-After", ""))) from None
+        except openai.APIConnectionError as error:
+            raise _Passing(cause_of(config, error)) from None
+        except (openai.OpenAIError, ValueError) as error:
+            raise _Passing(without_key(config, str(error))) from None
+        finally:
+            await self._budget.give_back(prompt_tokens - taken[0], config.max_tokens - taken[1])
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,59 +169,21 @@ class EndpointClient:
         await self._client.close()
 
 
-async def _check(config: EndpointConfig) -> None:
+def _is_passing(status_code: int) -> bool:
+    return status_code in (408, 409, 429) or status_code >= 500
+
+
+def retry_after_s(header: str) -> float:
+    """Seconds from now that a Retry-After header asks for (RFC 9110: a number of them, or a date); 0 if none can be
+    read."""
     try:
-        async with _openai_client(config) as client:
-            asking = client.with_options(max_retries=1).chat.completions
-            answer: Any = await asking.create(model=config.model, messages=[], max_tokens=1)
-    except _REFUSALS as error:
-        raise _refused(config, error) from None
-    except openai.APIConnectionError as error:
-        cause = _without_key(config, str(error.__cause__ or error))
-        raise UserError(f"no answer from {config.base_url} (teacher.endpoint.base_url): {cause}") from None
-    except openai.OpenAIError:
-        return  # it answers, and has nothing against who asks for what
-    except JSONDecodeError:
-        answer = None
-    if not isinstance(answer, ChatCompletion):
-        raise UserError(f"{config.base_url} (teacher.endpoint.base_url) answers, but not with a chat completion")
-
-
-def _openai_client(config: EndpointConfig) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(
-        base_url=config.base_url, api_key=_api_key(config), timeout=config.timeout_s, max_retries=config.max_retries
-    )
-
-
-def _api_key(config: EndpointConfig) -> str:
-    key = os.environ.get(config.api_key_variable, "").strip()
-    if not key:
-        raise UserError(
-            f"${config.api_key_variable} is not set: put the endpoint's key there, or name another variable in "
-            "teacher.endpoint.api_key_variable"
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise UserError(f"${config.api_key_variable} holds characters that no key has: put the endpoint's key there")
-    return key
-
-
-def _refused(config: EndpointConfig, error: openai.APIStatusError) -> UserError:
-    what = f"refuses the key in ${config.api_key_variable}"
-    if isinstance(error, openai.NotFoundError):
-        what = f"(teacher.endpoint.base_url) has no {config.model} (teacher.endpoint.model) to chat with"
-    return UserError(f"{config.base_url} {what} ({error.status_code}): {_message(config, error)}")
-
-
-def _message(config: EndpointConfig, error: openai.APIStatusError) -> str:
-    """The server's own words."""
-    body = error.body
-    return _without_key(config, str(body.get("message", error.message)) if isinstance(body, dict) else error.message)
-
-
-def _without_key(config: EndpointConfig, text: str) -> str:
-    """The text in one line without the key, of which servers like to quote the beginning."""
-    start = _api_key(config)[:_NUM_KEY_CHARS]
-    return " ".join("(key)" if start in word else word for word in text.split())
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return 0.0
 
 
 def _read(completion: Any, model: str, set_aside: tuple[int, int]) -> Response:

@@ -29,8 +29,7 @@ _READING = """\
 Accuracy is the share of the test questions that the policy answers rightly, decoding greedily; what is cut off or
 cannot be read counts as wrong. Wrong to right: repairs of wrong answers that reach the key, told that the answer is
 wrong; by guessing: what a blind guess among the other options would make of it. Right to wrong: right answers that are
-wrong after a check that was told nothing. All intervals are 95 % Wilson intervals. The test questions were used for
-nothing else."""
+wrong after a check that was told nothing. All intervals are 95 % Wilson intervals."""
 _LIMITS = """\
 For research on how small models learn from their own corrected mistakes, and on exam questions with lettered options.
 It is not made for patients, for clinicians at work, or for any decision about a person.
@@ -119,7 +118,7 @@ def _verdict(stage: Stage) -> str:
 def _results(facts: Facts) -> str:
     rows = [["policy", "accuracy on test", "wrong to right", "by guessing", "right to wrong"]]
     rows += [[_stage_name(stage, facts), *_figures(stage)] for stage in facts.stages]
-    text = f"{_table(rows)}\n\n{_READING}"
+    text = f"{_table(rows)}\n\n{_READING} {_use_of_test(facts.questions)}"
     if facts.config.correct.policy != "latest":
         text += " The corrector was version 0 throughout."
     paired = facts.comparison
@@ -130,6 +129,16 @@ def _results(facts: Facts) -> str:
             f"{paired.only_a:,} only the other (McNemar's exact test, two-sided: p = {paired.p_value:.2g})."
         )
     return text
+
+
+def _use_of_test(questions: dict[str, Any]) -> str:
+    shared = {
+        pair: num for pair, num in questions.get("shared_stems", {}).items() if pair.endswith(" and test") and num
+    }
+    if not shared:
+        return "The test questions were used for nothing else."
+    counts = ", ".join(f"{plain(pair)} share {num:,} stems" for pair, num in shared.items())
+    return f"**The run used test questions for other things, too: {counts}.**"
 
 
 def _stage_name(stage: Stage, facts: Facts) -> str:

@@ -3,6 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import pytest
 from endpoint_server import KEY, Handler, Serve, Server, completion, servers
 
 from jobs.cli import main
+from medcritical_ray.endpoint.client import retry_after_s
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
+from medcritical_ray.run_directory import RunLock
 
 STEMS = [f"Which is it, number {n}?" for n in range(12)]
 QUESTIONS = [
@@ -134,6 +139,7 @@ def test_what_was_answered_is_never_asked_again(config: Path, serve: Serve):
     server = serve(dies_on_the_way)
     assert distill(config, server, "teacher.endpoint.max_in_flight=1") == 2
     assert not (config.parent / "out" / "templates.jsonl").exists()
+    assert json.loads((config.parent / "out" / "ledger.json").read_text())["calls"] == 4
     server.script = lambda handler, num_asked: handler.answer(RIGHT)
     assert distill(config, server) == 0
     templates, reasons, costs = outcome(config)
@@ -248,6 +254,48 @@ def test_what_was_distilled_is_taught(config: Path, serve: Serve):
     teacher = make_teacher(load_config(config, overrides), QUESTIONS)
     templates = outcome(config)[0]
     assert [teacher.template(question.unkeyed()) for question in QUESTIONS if question.id in templates] == [RIGHT] * 10
+
+
+def test_an_answer_that_trickles_in_for_ever_ends_with_the_time_limit(config: Path, serve: Serve):
+    def trickle(handler: Handler, num_asked: int) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with suppress(OSError):
+            for _ in range(12):
+                handler.wfile.write(b" ")
+                time.sleep(0.25)
+
+    limits = ["teacher.num_questions=1", "teacher.endpoint.max_retries=0"]
+    assert distill(config, serve(trickle), *limits) == 0
+    assert list(outcome(config)[1].values()) == ["endpoint: no answer within teacher.endpoint.timeout_s = 1 s"]
+
+
+def test_a_server_that_asks_for_more_patience_than_there_is_is_left_alone(config: Path, serve: Serve):
+    def later(handler: Handler, num_asked: int) -> None:
+        handler.reply(429, {"error": {"message": "tomorrow"}}, {"Retry-After": "86400"})
+
+    server = serve(later)
+    assert distill(config, server, "teacher.num_questions=1") == 0
+    assert list(outcome(config)[1].values()) == ["endpoint: 429: tomorrow"]
+    assert server.asked.total() == 1
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("2", 2), ("0.5", 0.5), ("-1", 0), ("", 0), ("soon", 0)])
+def test_a_retry_after_is_read_as_seconds(header: str, seconds: float):
+    assert retry_after_s(header) == seconds
+
+
+def test_a_retry_after_is_read_as_a_date():
+    assert 58 < retry_after_s(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)) <= 60
+
+
+def test_two_processes_do_not_spend_one_budget_twice(config: Path, capsys: pytest.CaptureFixture[str], serve: Serve):
+    server = serve(misbehave)
+    (config.parent / "out").mkdir()
+    with closing(RunLock(config.parent / "out" / ".lock")):
+        assert distill(config, server) == 2
+    assert "is being worked on by process" in error_of(capsys)
+    assert server.asked.total() == 0
 
 
 def test_a_place_that_cannot_hold_templates_is_refused_at_once(config: Path, capsys: pytest.CaptureFixture[str]):

@@ -252,6 +252,15 @@ def test_contamination_is_counted_where_the_run_counted_it(facts: Facts):
     assert "two files had in common before the splits were drawn: train and test 7." in text
 
 
+def test_a_card_does_not_call_questions_held_out_that_were_trained_on(facts: Facts):
+    held_out = "The test questions were used for nothing else."
+    assert held_out in card_of(dataclasses.replace(facts, questions={"shared_stems": {"train and test": 0}}))[1]
+    leaky = {"shared_stems": {"train and dev": 3, "train and test": 2, "dev and test": 0}}
+    text = card_of(dataclasses.replace(facts, questions=leaky))[1]
+    assert held_out not in text
+    assert "The run used test questions for other things, too: train and test share 2 stems." in text
+
+
 def test_an_adapter_is_served_over_its_base_at_a_rank_that_vllm_takes(facts: Facts):
     for rank, served in ((4, 8), (16, 16), (33, 64)):
         text = model_card(dataclasses.replace(facts, lora_rank=rank), "adapter", QWEN, has_chat_template=True)
