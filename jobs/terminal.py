@@ -84,7 +84,10 @@ def phase_name(phase: str) -> str:
 
 
 def print_contamination(console: Console, run: RunDirectory) -> None:
-    """What the run's splits and files share, and where examples stand."""
+    """What the run's splits and files share, and where examples stand; nothing for a run that was started before such
+    counts were kept."""
+    if not contamination_path(run).exists():
+        return
     lines = read_contamination(run).lines()
     console.print(
         *lines, f"examples: {contamination_path(run)}", sep="\n", highlight=False, markup=False, soft_wrap=True
