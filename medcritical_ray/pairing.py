@@ -14,7 +14,6 @@ from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import PairSource, PreferencePair, Question, Task, Trajectory
 from medcritical_ray.trace import first_differing_step, lines_before_step, lines_from_step, steps_of, text_of_step
 
-
 _OF_TRACES: tuple[PairSource, ...] = ("correction", "own")
 """The sources whose pairs are answers to the question; those of the others are corrections."""
 

@@ -30,16 +30,18 @@ Arms = Mapping[str, Mapping[str, Mapping[str, Any]]]
 TRUNK = "sft"
 """The arm that is stage 1 alone, from which all others go on. Every study has it."""
 
-_BOTH = {"correction": 0.5, "own": 0.5}
+_SELF = {"correction": 0.75, "repair": 0.1, "keep": 0.15}
+_BOTH = {"correction": 0.4, "own": 0.35, "repair": 0.1, "keep": 0.15}
 ARMS: Arms = {
-    "self_dpo": {"pairs": {"shares": {"correction": 1.0}}},
+    "self_dpo": {"pairs": {"shares": _SELF}},
     "teacher_dpo": {"pairs": {"shares": {"correction": 1.0}}, "correct": {"policy": "teacher"}},
     "own_pairs_dpo": {"pairs": {"shares": {"own": 1.0}}},
     "both_dpo": {"pairs": {"shares": _BOTH}},
     "rft": {"pairs": {"shares": _BOTH}, "dpo": {"preference_weight": 0.0, "likelihood_weight": 1.0}},
 }
 """DPO on self-corrections; on the teacher's corrections; on own right against own wrong attempts; on both
-self-corrections and own attempts; SFT on the chosen texts of both."""
+self-corrections and own attempts; SFT on the chosen texts of the same sources. Where the student corrects, a quarter of
+the pairs keeps its corrector up."""
 
 WITH_SELF_CORRECTION = ("self_dpo", "both_dpo")
 

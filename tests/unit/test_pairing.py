@@ -330,6 +330,22 @@ def test_a_keep_pair_prefers_keeping_a_right_attempt_to_breaking_it():
     assert drops == {}
 
 
+def test_corrections_written_anew_are_compared_in_the_first_step_that_differs():
+    step_by_step = REPAIRS.model_copy(update={"mode": "step"})
+    repaired, failed = (f"Check:\n{trace}" for trace in (RIGHT, WRONG.replace("aspirin (D)", "fluids (B)")))
+    [pair], _ = paired([*attempts(WRONG), *repairs(repaired, failed)], step_by_step)
+    assert pair.prefix == "Check:\nThought: name it.\nStep 1: it is pneumonia.\n"
+    assert pair.chosen == "Step 2: it is treated with amoxicillin.\n"
+    assert pair.rejected == "Step 2: it is treated with aspirin.\n"
+    assert pair.rest == "Answer: amoxicillin (C)"
+
+
+def test_corrections_of_different_forms_are_compared_as_a_whole():
+    step_by_step = REPAIRS.model_copy(update={"mode": "step"})
+    [pair], _ = paired([*attempts(WRONG), *repairs(f"Check:\n{RIGHT}", FAILED_REPAIR)], step_by_step)
+    assert (pair.prefix, pair.chosen, pair.rejected, pair.rest) == ("", f"Check:\n{RIGHT}", FAILED_REPAIR, "")
+
+
 @pytest.mark.parametrize(
     ("output", "reason"), [(KEEP, "keep: no check breaks the attempt"), (BREAK, "keep: no check keeps the attempt")]
 )

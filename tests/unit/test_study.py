@@ -74,9 +74,10 @@ def test_every_arm_makes_pairs_of_its_own_sources_only(study: tuple[Path, dict[s
         arm: {pair.source for pair in iter_parts(arm_run(study[0], 0, arm).iteration(1) / "pairs", PreferencePair)}
         for arm in ARMS
     }
-    assert sources["self_dpo"] == sources["teacher_dpo"] == {"correction"}
+    assert sources["self_dpo"] == {"correction", "repair", "keep"}
+    assert sources["teacher_dpo"] == {"correction"}
     assert sources["own_pairs_dpo"] == {"own"}
-    assert sources["both_dpo"] == sources["rft"] == {"correction", "own"}
+    assert sources["both_dpo"] == sources["rft"] == {"correction", "own", "repair", "keep"}
 
 
 def test_an_arm_whose_pairs_need_no_corrections_has_none_written(study: tuple[Path, dict[str, list[tuple[int, str]]]]):
@@ -168,7 +169,7 @@ def test_an_arm_changes_what_it_names_and_nothing_beside_it(tmp_path: Path):
     hot = arm_config(base, "hot", arms, 0, tmp_path)
     assert (hot.generate.sampling.temperature, hot.generate.sampling.max_tokens) == (1.2, 110)
     alone = arm_config(base, "self_dpo", ARMS, 0, tmp_path)
-    assert alone.pairs.shares == {"correction": 1.0}
+    assert alone.pairs.shares == {"correction": 0.75, "repair": 0.1, "keep": 0.15}
 
 
 def test_a_finished_run_with_another_config_is_not_taken_for_this_one(
