@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 CONFIG = Path(__file__).parents[2] / "jobs" / "configs" / "demo.toml"
 NUM_QUESTIONS = 100
-MAX_TOKENS = 87
+MAX_TOKENS = 76
 """Three quarters of the base student's texts end within these, and some are cut off right after their answer."""
 
 
