@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         finally:  # what was answered is paid for, whatever came after
             costs = ledger(store.usage(), config.teacher.endpoint.prices)
             write_json(args.out / LEDGER, costs)
-    write_distilled(args.out, results)
+        write_distilled(args.out, results)
     _print_outcome(console, args.out, results, costs)
     return 0
 

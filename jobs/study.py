@@ -60,15 +60,14 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     from actors.cluster import connected
     from actors.team import RayTeam
     from jobs.self_play import check_fit, plan_of
-    from medcritical_ray.opening import check_reviewer
+    from medcritical_ray.opening import check_reviewers
     from medcritical_ray.study import TRUNK, arm_run, is_finished
 
     waiting = [key for key, config in configs.items() if not is_finished(arm_run(out, *key), config)]
     if not waiting:
         return
     plans = [plan_of(configs[key]) for key in waiting]
-    for seed, arm in waiting:
-        check_reviewer(configs[seed, arm], arm_run(out, seed, TRUNK))
+    check_reviewers((configs[seed, arm], arm_run(out, seed, TRUNK)) for seed, arm in waiting)
     num_played = 0
     with connected(configs[waiting[0]].cluster, out) as resources:
         for plan in plans:

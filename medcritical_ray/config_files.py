@@ -91,6 +91,8 @@ def _describe(key: str, detail: ErrorDetails) -> str:
         return f"{key}: unknown key, {_nearest(key)}"
     if detail["loc"][-1] == "[key]":
         return f"{key}: {_allowed(detail).replace('must be', 'the key must be', 1)}"
+    if isinstance(detail["input"], dict):  # a table, in whose other keys there may be a secret
+        return f"{key}: {_allowed(detail)}"
     return f"{key} = {_shown(detail['input'])}: {_allowed(detail)}"
 
 

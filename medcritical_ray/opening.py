@@ -97,10 +97,20 @@ def checked_questions(config: Config) -> PreparedQuestions:
 
 def check_reviewer(config: Config, run: RunDirectory | None = None) -> None:
     """Raises UserError if an endpoint is to correct, in what is left of the run, and cannot be used."""
+    check_reviewers([(config, run)])
+
+
+def check_reviewers(runs: Iterable[tuple[Config, RunDirectory | None]]) -> None:
+    """`check_reviewer` of several runs, which tries each endpoint once."""
+    asked = [config.teacher.endpoint for config, run in runs if _asks_endpoint(config, run)]
+    distinct = {(each.base_url, each.model, each.api_key_variable): each for each in asked if each}
+    for endpoint in distinct.values():
+        check_endpoint(endpoint)
+
+
+def _asks_endpoint(config: Config, run: RunDirectory | None) -> bool:
     in_stage_one = config.sft.own_attempts > 0 and not (run and run.done(STAGE_ONE, "correct"))
-    asks_endpoint = config.teacher.corrections == "endpoint" and (in_stage_one or config.correct.policy == "teacher")
-    if asks_endpoint and config.teacher.endpoint:
-        check_endpoint(config.teacher.endpoint)
+    return config.teacher.corrections == "endpoint" and (in_stage_one or config.correct.policy == "teacher")
 
 
 def make_reviewer(config: Config, run: RunDirectory, teacher: Teacher, progress: Progress) -> Reviewer:

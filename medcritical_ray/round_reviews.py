@@ -15,7 +15,7 @@ from medcritical_ray.records import Trajectory
 from medcritical_ray.reviews import Tally, Written
 from medcritical_ray.rollouts import Completion, Turn, correction_turns
 from medcritical_ray.tables import iter_parts, missing_parts, part_path, read_part, write_part
-from medcritical_ray.teachers import MISSES_KEY, submission
+from medcritical_ray.teachers import LACKS_TEXT, MISSES_KEY, submission
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ def _write_block(directory: Path, block: int, turns: Sequence[Turn], written: Se
 
 def _completion(written: Written) -> Completion:
     """A repair that does not count for any other reason than its answer is as good as not finished: never chosen."""
-    gradable = written.fault is None or written.fault.endswith(MISSES_KEY)
+    gradable = written.fault is None or written.fault.endswith((MISSES_KEY, LACKS_TEXT))
     return Completion(text=written.text, finished=gradable, num_tokens=written.num_tokens)
 
 

@@ -17,6 +17,8 @@ from medcritical_ray.reviews import Reviewer, RuleTeacher, Submission
 _WHY = {ENGLISH: "it does not lead to the answer.", CHINESE: "由此得不出答案。"}
 MISSES_KEY = "misses the key"
 """How the fault of a text ends that can be read and is wrong."""
+LACKS_TEXT = "does not state the option's text"
+"""How the fault of a text ends whose letters are right, without their options' texts beside them."""
 
 _THOUGHT = {
     ENGLISH: "judge the options by what is known of each, then choose.",
@@ -63,7 +65,8 @@ class TemplateTeacher(RuleTeacher):
         if template is None:
             return None
         language = language_of(question)
-        if traces.answer_of(attempt) == traces.answer_of(template):
+        stated, wanted = traces.answer_of(attempt), traces.answer_of(template)
+        if stated and wanted and stated.letters == wanted.letters:
             return format_keep(language)
         step = traces.first_differing_step(template, attempt)
         return format_correction(template, step, _WHY[language], language)
@@ -106,8 +109,12 @@ def fault_of_template(question: Question, template: str) -> str | None:
 
 
 def fault_of_correction(question: Question, attempt: str, correction: str) -> str | None:
-    """Why a correction of the attempt does not count, in a few words; None if it does."""
-    return _fault("correction", correction, grade_correction(question, attempt, correction, finished=True))
+    """Why a correction of the attempt does not count, in a few words; None if it does.
+
+    Letters decide whether an attempt is right, and so whether it may be kept.
+    """
+    grade = grade_correction(question, attempt, correction, finished=True)
+    return _fault("correction", correction, grade, kept=grade.first_wrong_step is None)
 
 
 def submission(question: Question, attempt: str, task: Task) -> Submission:
@@ -129,9 +136,11 @@ def verified_template(teacher: Teacher, question: Question, drops: Counter[str])
     return template
 
 
-def _fault(what: str, text: str, grade: Grade, *, readable: bool = True) -> str | None:
+def _fault(what: str, text: str, grade: Grade, *, readable: bool = True, kept: bool = False) -> str | None:
     if _GIVE_AWAY.search(text):
         return f"{what} speaks of a given answer"
     if not readable or not grade.answer:
         return f"{what} cannot be read"
-    return None if grade.correct and grade.agrees else f"{what} {MISSES_KEY}"
+    if not grade.correct:
+        return f"{what} {MISSES_KEY}"
+    return None if grade.agrees or kept else f"{what} {LACKS_TEXT}"

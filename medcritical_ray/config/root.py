@@ -14,7 +14,7 @@ from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, Gener
 from medcritical_ray.config.training import DpoConfig, SftConfig
 from medcritical_ray.records import PairSource
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class Config(Part):
@@ -103,7 +103,7 @@ def _endpoint_problems(endpoint: EndpointConfig) -> Iterator[str]:
     elif "@" in url.netloc or url.query:
         yield "teacher.endpoint.base_url: must hold no user, password or query: the key goes into the environment"
     if not _VARIABLE.fullmatch(endpoint.api_key_variable):
-        yield "teacher.endpoint.api_key_variable: must be the name of an environment variable, not a key"
+        yield "teacher.endpoint.api_key_variable: must be the name of an environment variable, in capitals, not a key"
 
 
 def _pair_problems(config: Config) -> Iterator[str]:

@@ -11,7 +11,9 @@ from openai.types.chat import ChatCompletion
 from medcritical_ray.config import EndpointConfig
 from medcritical_ray.errors import UserError
 
-_NUM_KEY_CHARS = 5
+_NUM_KEY_CHARS = 8
+"""So many are told from any other word; masked, as in "sk-ab***wxyz", fewer are enough."""
+_NUM_MASKED_KEY_CHARS = 5
 
 REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 """What asking something else would not mend: the key, the address or the model is wrong."""
@@ -64,8 +66,13 @@ def cause_of(config: EndpointConfig, error: openai.APIConnectionError) -> str:
 
 def without_key(config: EndpointConfig, text: str) -> str:
     """The text in one line without the key, of which servers like to quote the beginning."""
-    start = _api_key(config)[:_NUM_KEY_CHARS]
-    return " ".join("(key)" if start in word else word for word in text.split())
+    key = _api_key(config)
+    return " ".join("(key)" if _quotes(word, key) else word for word in text.split())
+
+
+def _quotes(word: str, key: str) -> bool:
+    is_masked = "*" in word or "…" in word
+    return key[: _NUM_MASKED_KEY_CHARS if is_masked else _NUM_KEY_CHARS] in word
 
 
 async def _check(config: EndpointConfig) -> None:

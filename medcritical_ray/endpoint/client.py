@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -32,6 +32,10 @@ class NotAnswered(MedCriticalError, RuntimeError):
     """The endpoint gave no usable response to a request, however often it was asked."""
 
 
+class _Refused(NotAnswered):
+    """The endpoint is there, and will not answer this request."""
+
+
 class _Passing(Exception):
     """What asking again may mend; `retry_after_s` is how long the server asks to be left alone."""
 
@@ -49,14 +53,19 @@ async def in_bulk(
 ) -> list[Result]:
     """What `work` makes of each item, in their order, `num_workers` at a time; `advance` is told of each that is done.
 
-    A worker ends with the first error. The others finish what is under way, since it is paid for, before it is raised.
+    After the first error nothing more is begun, and it is raised once what is under way, and paid for, is finished.
     """
     results: dict[int, Result] = {}
-    waiting = enumerate(items)
+    waiting = deque(enumerate(items))
 
     async def worker() -> None:
-        for position, item in waiting:
-            results[position] = await work(item)
+        while waiting:
+            position, item = waiting.popleft()
+            try:
+                results[position] = await work(item)
+            except Exception:
+                waiting.clear()
+                raise
             advance()
 
     ends = await asyncio.gather(*(worker() for _ in range(num_workers)), return_exceptions=True)
@@ -98,8 +107,6 @@ class EndpointClient:
             known = self._store.get(key)
             if known is not None:
                 return known
-            if self._end:
-                raise self._end
             try:
                 response = await self._answered(request, most_prompt_tokens(messages))
                 self._store.put(key, self._purpose, response)
@@ -113,6 +120,8 @@ class EndpointClient:
     async def _answered(self, request: dict[str, Any], prompt_tokens: int) -> Response:
         try:
             response = await self._pay_for(request, prompt_tokens)
+        except _Refused:
+            raise
         except NotAnswered as error:
             self._num_unanswered += 1
             if self._num_unanswered < _GONE_AFTER:
@@ -125,10 +134,15 @@ class EndpointClient:
     async def _pay_for(self, request: dict[str, Any], prompt_tokens: int) -> Response:
         num_repeated = 0
         while True:
+            if self._end:
+                raise self._end
             try:
                 return await self._pay_once(request, prompt_tokens)
             except _Passing as trouble:
-                if num_repeated == self._config.max_retries or trouble.retry_after_s > _LONGEST_RETRY_AFTER_S:
+                if trouble.retry_after_s > _LONGEST_RETRY_AFTER_S:
+                    asks = f"asks to wait {trouble.retry_after_s:,.0f} s, more than {_LONGEST_RETRY_AFTER_S:,.0f} s"
+                    raise NotAnswered(f"{trouble}; {asks}") from None
+                if num_repeated == self._config.max_retries:
                     raise NotAnswered(str(trouble)) from None
                 pause_s = min(_FIRST_PAUSE_S * 2**num_repeated, _LONGEST_PAUSE_S)
                 await asyncio.sleep(max(pause_s, trouble.retry_after_s))
@@ -151,7 +165,7 @@ class EndpointClient:
         except openai.APIStatusError as error:
             message = f"{error.status_code}: {message_of(config, error)}"
             if not _is_passing(error.status_code):
-                raise NotAnswered(message) from None
+                raise (_Refused if error.status_code == 400 else NotAnswered)(message) from None
             raise _Passing(message, retry_after_s(error.response.headers.get("Retry-After", ""))) from None
         except openai.APIConnectionError as error:
             raise _Passing(cause_of(config, error)) from None
@@ -193,9 +207,9 @@ def _read(completion: Any, model: str, set_aside: tuple[int, int]) -> Response:
         raise ValueError("the body is no chat completion")
     if not completion.choices or completion.choices[0].message is None:
         raise ValueError("the response has no choices")
-    choice, usage = completion.choices[0], completion.usage
+    choice = completion.choices[0]
     text = choice.message.content or ""
-    prompt_tokens, completion_tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else set_aside
+    prompt_tokens, completion_tokens = _tokens(completion.usage) or set_aside
     return Response(
         model=model,
         text=text,
@@ -203,3 +217,9 @@ def _read(completion: Any, model: str, set_aside: tuple[int, int]) -> Response:
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
     )
+
+
+def _tokens(usage: Any) -> tuple[int, int] | None:
+    """Those of prompt and completion, if the endpoint tells both: what it sends is not checked before."""
+    prompt, completion = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None

@@ -14,6 +14,7 @@ from endpoint_server import KEY, Handler, Serve, Server, completion, servers
 
 from jobs.cli import main
 from medcritical_ray.endpoint.client import retry_after_s
+from medcritical_ray.errors import UserError
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.run_directory import RunLock
@@ -276,8 +277,59 @@ def test_a_server_that_asks_for_more_patience_than_there_is_is_left_alone(config
 
     server = serve(later)
     assert distill(config, server, "teacher.num_questions=1") == 0
-    assert list(outcome(config)[1].values()) == ["endpoint: 429: tomorrow"]
+    assert list(outcome(config)[1].values()) == ["endpoint: 429: tomorrow; asks to wait 86,400 s, more than 600 s"]
     assert server.asked.total() == 1
+
+
+def test_who_waits_to_ask_again_finds_that_all_is_over(config: Path, serve: Serve):
+    def script(handler: Handler, num_asked: int) -> None:
+        if handler.number == first:
+            handler.reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "1"})
+        else:
+            time.sleep(0.2)
+            handler.reply(401, {"error": {"message": "no longer paid for"}})
+
+    def begin(handler: Handler, num_asked: int) -> None:
+        nonlocal first
+        first, server.script = handler.number, script
+        script(handler, num_asked)
+
+    first = -1
+    server = serve(begin)
+    assert distill(config, server, "teacher.endpoint.max_in_flight=2") == 2
+    assert sorted(server.asked.values()) == [1, 1]
+
+
+def test_requests_that_are_refused_one_by_one_are_no_sign_that_the_endpoint_is_gone(config: Path, serve: Serve):
+    server = serve(lambda handler, num_asked: handler.reply(400, {"error": {"message": "filtered"}}))
+    assert distill(config, server) == 0
+    assert list(outcome(config)[1].values()) == ["endpoint: 400: filtered"] * 10
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": 7}, "unknown"])
+def test_an_answer_that_does_not_tell_its_tokens_counts_as_all_that_was_set_aside(
+    config: Path, serve: Serve, usage: Any
+):
+    server = serve(lambda handler, num_asked: handler.reply(200, {**completion(RIGHT), "usage": usage}))
+    assert distill(config, server, "teacher.num_questions=1", "teacher.endpoint.max_tokens=100") == 0
+    templates, _, costs = outcome(config)
+    assert list(templates.values()) == [RIGHT]
+    assert costs["completion_tokens"] == 100
+    assert costs["prompt_tokens"] > 100
+
+
+def test_templates_are_written_while_nobody_else_may_work_there(
+    config: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    def write(directory: Path, results: Any) -> None:
+        with pytest.raises(UserError, match="is being worked on"):
+            RunLock(directory / ".lock")
+        written.extend(results)
+
+    written: list[Any] = []
+    monkeypatch.setattr("medcritical_ray.distilled.write_distilled", write)
+    assert distill(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
+    assert len(written) == 10
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("2", 2), ("0.5", 0.5), ("-1", 0), ("", 0), ("soon", 0)])

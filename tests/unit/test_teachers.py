@@ -159,8 +159,11 @@ def test_a_correction_that_misses_the_key_does_not_count():
     assert fault_of_correction(ONE, attempt, correction) == "correction misses the key"
 
 
-def test_keeping_the_right_letter_beside_another_options_text_does_not_count():
-    assert fault_of_correction(ONE, "Step 1: 铁。\nAnswer: 碳酸钙 (B)", format_keep()) == "correction misses the key"
+@pytest.mark.parametrize("answer", ["B", "碳酸钙 (B)", "硫酸亚铁 (B)"])
+def test_a_right_attempt_is_kept_by_its_letters_whatever_text_is_beside_them(answer: str):
+    attempt = f"Step 1: 铁。\nAnswer: {answer}"
+    assert teacher().correction(ONE.unkeyed(), attempt) == format_keep(CHINESE)
+    assert fault_of_correction(ONE, attempt, format_keep()) is None
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,7 @@ def test_keeping_the_right_letter_beside_another_options_text_does_not_count():
             "correction speaks of a given answer",
         ),
         ("Check: the answer is wrong: calcium is no iron.\nAnswer: 硫酸亚铁 (B)", None),
+        ("Check: the answer is wrong: calcium is no iron.\nAnswer: B", "correction does not state the option's text"),
     ],
 )
 def test_a_correction_counts_only_if_it_can_be_read_reaches_the_key_and_gives_nothing_away(
@@ -222,7 +226,8 @@ def test_a_template_that_speaks_of_a_given_answer_does_not_count(thought: str):
         ("I think it is iron.", "template cannot be read"),
         ("Answer: 硫酸亚铁 (B)", "template cannot be read"),
         (ONE_TEMPLATE.replace("硫酸亚铁 (B)", "碳酸钙 (A)"), "template misses the key"),
-        (ONE_TEMPLATE.replace("硫酸亚铁 (B)", "碳酸钙 (B)"), "template misses the key"),
+        (ONE_TEMPLATE.replace("硫酸亚铁 (B)", "碳酸钙 (B)"), "template does not state the option's text"),
+        (ONE_TEMPLATE.replace("硫酸亚铁 (B)", "B"), "template does not state the option's text"),
     ],
 )
 def test_a_template_counts_only_if_it_can_be_read_and_reaches_the_key(template: str, fault: str):
