@@ -1,7 +1,7 @@
 """Answer lines: which lines state an answer, and what they state.
 
-An answer line begins with an answer mark and a colon, in English or Chinese, and then states letters, or an option's
-text and its letter, and nothing else. All of these answer C:
+An answer line begins with an answer mark and a colon, in English or Chinese (【答案】 needs no colon), and then states
+letters, or an option's text and its letter, and nothing else. All of these answer C:
 
     Answer: amoxicillin (C)      **Answer: C**      The correct answer is: C. amoxicillin
     答案：阿莫西林（Ｃ）。            【答案】C          正确答案是：C、阿莫西林
@@ -32,7 +32,7 @@ _TEXT_AND_LETTERS = (
 _EMPHASIS = re.compile(r"\\(?:boxed|text|mathrm|mathbf)\b|[*_`$\"“”\\]")
 _BRACKETS = str.maketrans("[]{}【】", "()()()")
 _END = " .。!,;"
-_LETTER_ALONE = re.compile(r"(?<!\w)[A-J]+(?!\w)")
+_LETTER_ALONE = re.compile(r"(?<![\w°])[A-J]+(?!\w)")  # that of 37 °C is a unit's
 _TAKES_BACK = re.compile(r"\b(?:not|nor|neither|either|or|but|except)\b|不是|并非|而[是非]|或|除", re.IGNORECASE)
 
 
@@ -70,10 +70,10 @@ def is_ambiguous(answer: Answer, texts: Iterable[str]) -> bool:
     Words and letters within an option's text are its own: "hepatitis (B) vaccine (C)" is clear if it is an option. And
     so "C. difficile" and "blood count (CBC)" are options without their letters.
     """
-    plain_texts = [plain(text).strip(_END) for text in texts]
+    plain_texts = [plain_text for text in texts if (plain_text := plain(text).strip(_END))]
     if answer.stated in plain_texts:
         return True
-    options = "|".join(re.escape(text) for text in sorted(plain_texts, key=len, reverse=True) if text)
+    options = "|".join(re.escape(text) for text in sorted(plain_texts, key=len, reverse=True))
     beside = re.sub(rf"(?<![a-z])(?:{options})(?![a-z])", " ", answer.text, flags=re.IGNORECASE)
     letters = set("".join(_LETTER_ALONE.findall(beside)))
     return bool(_TAKES_BACK.search(beside)) or not letters <= set(answer.letters)

@@ -1,6 +1,6 @@
 """Reads and grades what a policy wrote. The key alone judges; what cannot be read or was cut off is wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medcritical_ray import trace as traces
 from medcritical_ray.answers import agrees, is_ambiguous
@@ -27,14 +27,12 @@ def grade_attempt(question: Question, output: str, *, finished: bool) -> Grade:
     trace = "\n".join(output.strip().splitlines())
     answer = traces.answer_of(trace) if finished else None
     texts = {option.letter: option.text for option in question.options}
-    if answer is None or not set(answer.letters) <= set(texts) or is_ambiguous(answer, texts.values()):
+    if answer is None or not set(answer.letters) <= set(texts):
         return Grade(trace=trace)
-    return Grade(
-        trace=trace,
-        answer=answer.letters,
-        agrees=agrees(answer, [texts[letter] for letter in answer.letters]),
-        correct=answer.letters == question.key,
-    )
+    is_theirs = agrees(answer, [texts[letter] for letter in answer.letters])
+    if not is_theirs and is_ambiguous(answer, texts.values()):
+        return Grade(trace=trace)
+    return Grade(trace=trace, answer=answer.letters, agrees=is_theirs, correct=answer.letters == question.key)
 
 
 def grade_correction(question: Question, attempt: str, output: str, *, finished: bool) -> Grade:
@@ -43,13 +41,7 @@ def grade_correction(question: Question, attempt: str, output: str, *, finished:
     if correction is None:
         return Grade(trace=output.strip())
     grade = grade_attempt(question, correction.trace, finished=True)
-    return Grade(
-        trace=grade.trace,
-        answer=grade.answer,
-        agrees=grade.agrees,
-        correct=grade.correct,
-        first_wrong_step=correction.first_wrong_step,
-    )
+    return replace(grade, first_wrong_step=correction.first_wrong_step)
 
 
 def guess_chance(question: Question) -> float:

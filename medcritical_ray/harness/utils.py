@@ -29,6 +29,7 @@ _ANSWER = re.compile(
     """,
     re.VERBOSE,
 )
+_END = " .。!,;"
 _TWO_MINDS = re.compile(r"\b(?i:not|nor|neither|either|or|but|except)\b|不是|并非|而是|而非|或|除")
 
 
@@ -61,13 +62,22 @@ def _answer(text: str, options: str, texts: list[str]) -> str:
     answered = re.findall("[A-J]", "".join(part for name, part in parts.items() if name.startswith("letters")))
     stated = "".join(part for name, part in parts.items() if name.startswith("text"))
     told = "".join(sorted(set(answered)))
-    plain_texts = sorted((_plain(text).strip(" .。!,;") for text in texts), key=len, reverse=True)
-    if not set(told) <= set(options) or match["both"] in plain_texts:
-        return ""  # in the second case, an option without its letter, such as "blood count (CBC)"
-    own = "|".join(re.escape(text) for text in plain_texts if text)
+    if not set(told) <= set(options):
+        return ""
+    if _key(stated) == _key("; ".join(text for letter, text in zip(options, texts, strict=True) if letter in told)):
+        return told
+    plain_texts = sorted(filter(None, (_plain(text).strip(_END) for text in texts)), key=len, reverse=True)
+    if match["both"] in plain_texts:
+        return ""  # an option without its letter, such as "blood count (CBC)"
+    own = "|".join(map(re.escape, plain_texts))
     stated = re.sub(rf"(?<![A-Za-z])(?:{own})(?![A-Za-z])", "|", stated, flags=re.IGNORECASE)
-    others = set("".join(re.findall(r"\b[A-J]+\b", stated))) - set(told)
+    others = set("".join(re.findall(r"(?<![\w°])[A-J]+(?!\w)", stated))) - set(told)
     return "" if others or _TWO_MINDS.search(stated) else told
+
+
+def _key(text: str) -> str:
+    """What texts that say the same have in common."""
+    return _plain(text).replace(" ", "").strip(_END).casefold()
 
 
 def _plain(text: str) -> str:
