@@ -21,11 +21,17 @@ from medcritical_ray.clinic.exam import (
     split_of,
 )
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
+from medcritical_ray.corrections import format_anew
+from medcritical_ray.language import ENGLISH
 from medcritical_ray.prompts import options_text
 from medcritical_ray.records import LETTERS, Option, lettered
 from medcritical_ray.trace import format_answer, format_steps
 
 Value = TypeVar("Value", str, int, bool)
+
+NO_REASON = "it does not follow from the steps."
+"""Why something is wrong that nothing said before it contradicts."""
+_VERBS = (" mean ", " is ")
 
 MISCONCEIVED_SHARE = 0.5
 MISCONCEIVED_VERDICTS_SHARE = 0.2
@@ -160,7 +166,30 @@ def _judgements(world: World, sayings: Sayings, rng: random.Random) -> str:
 
 
 def _judged(said: str, true: str) -> str:
-    return f"{said} That is right." if said == true else f"{said} That is wrong: {reasoning.contrast(said, true)}"
+    return f"{said} That is right." if said == true else f"{said} That is wrong: {contrast(said, true)}"
+
+
+def contrast(said: str, true: str) -> str:
+    """Why a saying is wrong: the first thing that the true one says otherwise.
+
+    What was said is denied before the truth is told, so that a language model needs only to avoid what it has just
+    written. After "is true, not said", the student told again what was said (docs/results.md).
+    """
+    said_clauses, true_clauses = (text.removesuffix(".").split(reasoning.AND) for text in (said, true))
+    claim = next((clause for clause in true_clauses if clause not in said_clauses), None)
+    if claim is None:
+        return NO_REASON
+    subject, verb, value = _parts(claim)
+    instead = [wrong for *head, wrong in map(_parts, said_clauses) if verb and head == [subject, verb]]
+    return f"{subject}{verb}not {instead[0]} but {value}." if instead else f"{claim}."
+
+
+def _parts(clause: str) -> tuple[str, str, str]:
+    """Subject, verb and value; the first two are empty if the clause has none of the clinic's verbs."""
+    for verb in _VERBS:
+        if verb in clause:
+            return clause.rpartition(verb)
+    return "", "", clause
 
 
 def _draw_fact(world: World, rng: random.Random) -> Callable[[Sayings], str]:
@@ -197,7 +226,7 @@ def _disputes(world: World, sayings: Sayings, rng: random.Random) -> str:
     options = draw_options(world, case, rng)
     voices = (sayings, Sayings(world, rng, SECOND_THOUGHTS))
     attempt, redone = (_written(reasoning.reason(voice, case), options, rng) for voice in voices)
-    return f"{case.stem()}\n{options_text(options)}\nAttempt:\n{attempt}\nCheck:\n{redone}"
+    return "\n".join([case.stem(), options_text(options), f"{ENGLISH.attempt}:", attempt, format_anew(redone)])
 
 
 def _draw_case(world: World, rng: random.Random) -> Case:

@@ -13,11 +13,7 @@ Value = TypeVar("Value", str, int)
 Fact = Literal["diagnosis", "first choice", "contraindication", "alternative", "dose per kg", "product"]
 FACTS: tuple[Fact, ...] = ("diagnosis", "first choice", "contraindication", "alternative", "dose per kg", "product")
 
-NO_REASON = "it does not follow from the steps."
-"""Why an answer is wrong that no wrong step leads to."""
-
-_AND = ", and "
-_VERBS = (" mean ", " is ")
+AND = ", and "
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ def patient_line(contraindication: str, first_choice: str, condition: str, alter
     took it or left it regardless of the verdict (docs/results.md).
     """
     verdict = contraindication_line(contraindication, first_choice, forbidden=alternative is not None)
-    return verdict if alternative is None else f"{verdict[:-1]}{_AND}{alternative_line(condition, alternative)}"
+    return verdict if alternative is None else f"{verdict[:-1]}{AND}{alternative_line(condition, alternative)}"
 
 
 def dose_line(treatment: str, dose_per_kg: int, unit: str) -> str:
@@ -158,26 +154,3 @@ def dose_line(treatment: str, dose_per_kg: int, unit: str) -> str:
 
 def product_line(dose_per_kg: int, unit: str, weight_kg: int, dose: str) -> str:
     return f"{dose_per_kg} {unit} per kg for {weight_kg} kg is {dose}."
-
-
-def contrast(step: str, right: str) -> str:
-    """The first thing that a right step says otherwise than the wrong one: the reason that a correction gives.
-
-    What was said is denied before the truth is told, so that a language model needs only to avoid what it has just
-    written. After "is true, not said", the student told again what was said (docs/results.md).
-    """
-    said, true = (text.removesuffix(".").split(_AND) for text in (step, right))
-    claim = next((clause for clause in true if clause not in said), None)
-    if claim is None:
-        return NO_REASON
-    subject, verb, value = _parts(claim)
-    instead = [wrong for *head, wrong in map(_parts, said) if verb and head == [subject, verb]]
-    return f"{subject}{verb}not {instead[0]} but {value}." if instead else f"{claim}."
-
-
-def _parts(clause: str) -> tuple[str, str, str]:
-    """Subject, verb and value; the first two are empty if the clause has none of the clinic's verbs."""
-    for verb in _VERBS:
-        if verb in clause:
-            return clause.rpartition(verb)
-    return "", "", clause

@@ -10,9 +10,8 @@ from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from medcritical_ray.clinic.corpus import documents
+from medcritical_ray.clinic.corpus import NO_REASON, documents
 from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, make_questions
-from medcritical_ray.clinic.reasoning import NO_REASON
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import WEIGHTS_KG, World
 from medcritical_ray.config import FreshStudentConfig

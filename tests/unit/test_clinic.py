@@ -6,7 +6,7 @@ from itertools import combinations, islice
 import pytest
 
 from medcritical_ray import trace as traces
-from medcritical_ray.clinic.corpus import documents
+from medcritical_ray.clinic.corpus import NO_REASON, contrast, documents
 from medcritical_ray.clinic.exam import (
     NUM_ALLOWING,
     draw_contraindication,
@@ -15,7 +15,6 @@ from medcritical_ray.clinic.exam import (
     right_result,
     split_of,
 )
-from medcritical_ray.clinic.reasoning import NO_REASON, contrast
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.corrections import Correction, format_anew, read_correction
