@@ -68,7 +68,7 @@ def format_anew(trace: str, language: Language = ENGLISH) -> str:
 def is_written_anew(output: str) -> bool:
     """Whether a corrector's output has the form of a whole trace."""
     first_line = output.strip().partition("\n")[0]
-    return bool(_MARK.fullmatch(first_line))
+    return bool(_MARK.fullmatch(first_line.strip()))
 
 
 def read_correction(attempt: str, output: str) -> Correction | None:

@@ -156,7 +156,7 @@ class _PairMaker:
         texts = _text(better, source), _text(worse, source)
         by_step = self.config.mode == "step" and (source in _OF_TRACES or all(map(is_written_anew, texts)))
         refused = _out_of_bounds(better.trace, worse.trace, self.config)
-        if by_step and not all(map(steps_of, texts)):
+        if by_step and not refused and not all(map(steps_of, texts)):
             refused = "no steps to compare"
         prefix, chosen, rejected, rest = first_difference(*texts) if by_step else ("", *texts, "")
         if refused or not rejected:

@@ -3,7 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medcritical_ray import trace as traces
-from medcritical_ray.corrections import Correction, format_anew, format_correction, format_keep, read_correction
+from medcritical_ray.corrections import (
+    Correction,
+    format_anew,
+    format_correction,
+    format_keep,
+    is_written_anew,
+    read_correction,
+)
 from medcritical_ray.language import CHINESE, ENGLISH, Language
 
 ATTEMPT = """\
@@ -39,6 +46,12 @@ def test_the_teachers_correction_is_read_back_as_its_template():
 def test_keeping_gives_the_attempt_itself():
     assert format_keep() == "Check: every step is right."
     assert read_correction(ATTEMPT, "Check: every step is right.") == Correction(None, ATTEMPT)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\t\n", " \n"])
+def test_what_is_written_anew_is_told_by_its_first_line_whatever_ends_it(end: str):
+    assert is_written_anew(f"Check:{end}{REPAIRED}")
+    assert not is_written_anew(f"Check: every step is right.{end}")
 
 
 def test_keeping_and_redoing_at_once_is_no_correction():

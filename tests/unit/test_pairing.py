@@ -257,9 +257,10 @@ def test_in_step_mode_the_parts_are_cut_at_any_line_breaks():
 
 def test_in_step_mode_traces_without_steps_make_no_pair():
     config = OWN.model_copy(update={"mode": "step"})
-    pairs, drops = paired(attempts("Surely.\nAnswer: aspirin (D)", RIGHT), config)
+    pairs, drops = paired(attempts(f"Surely{'!' * 40}\nAnswer: aspirin (D)", RIGHT), config)
     assert pairs == []
     assert drops == {"own: no steps to compare": 1}
+    assert paired(attempts("Surely.\nAnswer: aspirin (D)", RIGHT), config) == ([], {"own: lengths too different": 1})
 
 
 def test_in_step_mode_a_wrong_answer_line_alone_is_compared():
