@@ -21,7 +21,7 @@ question in Chinese, the same is said in Chinese; either language is read.
 import re
 from dataclasses import dataclass
 
-from medcritical_ray.language import CHINESE, ENGLISH, LANGUAGES, Language
+from medcritical_ray.language import ENGLISH, LANGUAGES, Language
 from medcritical_ray.trace import (
     answer_of,
     first_differing_step,
@@ -33,8 +33,13 @@ from medcritical_ray.trace import (
 )
 
 _MARK = re.compile(rf"^(?:{'|'.join(language.check for language in LANGUAGES)}) ?[:：] *")
-_WRONG = re.compile(r"^(?:(?:step|步骤) ?(\d+)|the answer|答案) ?(?:is wrong|有误)(?![^\W_])")
-_KEPT = {ENGLISH: "every step is right.", CHINESE: "每一步都正确。"}
+_VERDICTS = "|".join(
+    re.escape(words).replace(r"\ ", " ?").replace(r"\{\}", r"(\d+)")
+    for language in LANGUAGES
+    for words in (language.step_is_wrong, language.answer_is_wrong)
+)
+_WRONG = re.compile(rf"^(?:{_VERDICTS})(?![^\W_])")
+_KEPT = {language.kept for language in LANGUAGES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +52,13 @@ class Correction:
 
 def format_keep(language: Language = ENGLISH) -> str:
     """The correction that keeps an attempt as it is."""
-    return f"{language.check}: {_KEPT[language]}"
+    return f"{language.check}: {language.kept}"
 
 
 def format_correction(trace: str, first_wrong_step: int, why: str, language: Language = ENGLISH) -> str:
     """The correction that leads to `trace` by redoing an attempt from `first_wrong_step`."""
     is_answer = first_wrong_step > len(steps_of(trace))
-    verdict = {
-        ENGLISH: f"{'the answer' if is_answer else f'step {first_wrong_step}'} is wrong",
-        CHINESE: f"{'答案' if is_answer else f'步骤 {first_wrong_step} '}有误",
-    }[language]
+    verdict = language.answer_is_wrong if is_answer else language.step_is_wrong.format(first_wrong_step)
     return f"{language.check}: {verdict}: {why}\n{lines_from_step(trace, first_wrong_step)}"
 
 
@@ -83,10 +85,12 @@ def read_correction(attempt: str, output: str) -> Correction | None:
     verdict = first_line[mark.end() :].strip()
     if not verdict:
         return _written_anew(attempt, rest)
-    if verdict in _KEPT.values():
+    if verdict in _KEPT:
         return None if rest else Correction(None, attempt)
     wrong = _WRONG.match(verdict)
-    return _redone(attempt, rest, int(wrong[1]) if wrong[1] else None) if wrong else None
+    if not wrong:
+        return None
+    return _redone(attempt, rest, int(wrong[wrong.lastindex]) if wrong.lastindex else None)
 
 
 def _written_anew(attempt: str, trace: str) -> Correction | None:

@@ -14,7 +14,8 @@ _WORD = re.compile("[A-Za-z]{4,}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Language:
-    """What a prompt says below a question, and the words that mark the lines of traces and corrections, before a colon.
+    """What a prompt says below a question, the words that mark the lines of traces and corrections, before a colon, and
+    what a correction says behind its own: that it keeps all, what is wrong, and why if nothing better is known.
 
     The punctuation of marks is the same in all, so that an answer stands on its line as it does among the options.
     """
@@ -26,6 +27,10 @@ class Language:
     key: str
     answer: str
     check: str
+    kept: str
+    step_is_wrong: str
+    answer_is_wrong: str
+    leads_elsewhere: str
 
 
 ENGLISH = Language(
@@ -40,6 +45,10 @@ ENGLISH = Language(
     key="key",
     answer="Answer",
     check="Check",
+    kept="every step is right.",
+    step_is_wrong="step {} is wrong",
+    answer_is_wrong="the answer is wrong",
+    leads_elsewhere="it does not lead to the answer.",
 )
 
 CHINESE = Language(
@@ -54,6 +63,10 @@ CHINESE = Language(
     key="关键",
     answer="答案",
     check="检查",
+    kept="每一步都正确。",
+    step_is_wrong="步骤 {} 有误",
+    answer_is_wrong="答案有误",
+    leads_elsewhere="由此得不出答案。",
 )
 
 LANGUAGES = (ENGLISH, CHINESE)

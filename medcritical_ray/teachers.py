@@ -14,7 +14,6 @@ from medcritical_ray.language import CHINESE, ENGLISH, language_of
 from medcritical_ray.records import Question, Task, UnkeyedQuestion
 from medcritical_ray.reviews import Reviewer, RuleTeacher, Submission
 
-_WHY = {ENGLISH: "it does not lead to the answer.", CHINESE: "由此得不出答案。"}
 MISSES_KEY = "misses the key"
 """How the fault of a text ends that can be read and is wrong."""
 LACKS_TEXT = "does not state the option's text"
@@ -69,7 +68,7 @@ class TemplateTeacher(RuleTeacher):
         if stated and wanted and stated.letters == wanted.letters:
             return format_keep(language)
         step = traces.first_differing_step(template, attempt)
-        return format_correction(template, step, _WHY[language], language)
+        return format_correction(template, step, language.leads_elsewhere, language)
 
     def mistake(self, question: UnkeyedQuestion, rng: random.Random) -> str | None:
         """The template with another option for its answer."""
