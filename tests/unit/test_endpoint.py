@@ -56,7 +56,8 @@ def test_a_right_attempt_is_kept_and_nobody_is_asked(answer: str):
 
 
 def test_after_an_error_nothing_more_is_begun_and_what_is_under_way_is_finished():
-    begun, finished = [], []
+    begun: list[int] = []
+    finished: list[int] = []
 
     async def work(item: int) -> None:
         begun.append(item)
