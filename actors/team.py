@@ -10,6 +10,7 @@ from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.game import OnStep, Role
 from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.served import max_lora_rank
 
 
 class RayTeam:
@@ -92,9 +93,5 @@ class RayTeam:
             policy_dir,
             name=f"{self._config.run.name}-{role}",
             num_engines=engines.num_engines if role == "generator" else engines.separate_corrector,
-            max_lora_rank=self._max_lora_rank(),
+            max_lora_rank=max_lora_rank(self._config),
         )
-
-    def _max_lora_rank(self) -> int | None:
-        ranks = [part.lora.rank for part in (self._config.sft, self._config.dpo) if part.method == "lora"]
-        return max(ranks, default=None)

@@ -1,8 +1,4 @@
-"""A model's architecture, told from its config.json alone, and what follows from it without loading anything.
-
-Letters in comments: H hidden size, I width of the feed-forward part, Q width of all query heads, K that of all key (or
-value) heads.
-"""
+"""A model's architecture, told from its config.json alone, and what follows from it without loading anything."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -106,6 +102,11 @@ def _biases(text: Mapping[str, Any], query: int, key: int) -> int:
     return query + 2 * key + int(text["hidden_size"]) if text.get("attention_bias") else 0
 
 
+def _llama_biases(text: Mapping[str, Any], query: int, key: int) -> int:
+    feed_forward = 2 * text["intermediate_size"] + text["hidden_size"] if text.get("mlp_bias") else 0
+    return int(feed_forward) + _biases(text, query, key)
+
+
 def _head_norms(text: Mapping[str, Any], query: int, key: int) -> int:
     """Qwen3 has a norm over each head's queries, and one over its keys, besides."""
     head_dim = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
@@ -113,7 +114,7 @@ def _head_norms(text: Mapping[str, Any], query: int, key: int) -> int:
 
 
 _VECTORS: dict[str, Callable[[Mapping[str, Any], int, int], int]] = {
-    "llama": _biases,
+    "llama": _llama_biases,
     "mistral": lambda text, query, key: 0,
     "qwen2": lambda text, query, key: query + 2 * key,
     "qwen3": _head_norms,

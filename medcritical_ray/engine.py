@@ -16,6 +16,7 @@ from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
 from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.served import served_rank
 from medcritical_ray.weights import OUTPUT_HEAD, Blob, checkpoint_names, decode_weights, with_output_head
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _start_vllm(policy_dir: Path, config: EnginesConfig, max_lora_rank: int | No
 
     settings = _cpu_settings(config) if current_platform.is_cpu() else _gpu_settings(config)
     if max_lora_rank is not None:
-        settings |= {"enable_lora": True, "max_lora_rank": _served_rank(max_lora_rank), "max_loras": 1}
+        settings |= {"enable_lora": True, "max_lora_rank": served_rank(max_lora_rank), "max_loras": 1}
     try:
         return LLM(
             model=str(policy_dir),
@@ -181,18 +182,6 @@ def _cpu_settings(config: EnginesConfig) -> dict[str, Any]:
 
 def _gpu_settings(config: EnginesConfig) -> dict[str, Any]:
     return {"gpu_memory_utilization": config.gpu_memory_utilization}
-
-
-def _served_rank(rank: int) -> int:
-    """The smallest rank that vLLM has kernels for and that holds adapters of `rank`."""
-    from typing import get_args
-
-    from vllm.config.lora import MaxLoRARanks
-
-    ranks = [served for served in get_args(MaxLoRARanks) if served >= rank]
-    if not ranks:
-        raise UserError(f"LoRA rank {rank} is more than the engines serve: at most {max(get_args(MaxLoRARanks))}")
-    return min(ranks)
 
 
 def _stop_token_ids(llm: "LLM", eos_token_id: int | None) -> list[int]:

@@ -1,15 +1,21 @@
 """Memory per GPU of an engine and of a training worker, from above, in GiB of 2**30 bytes, term by term.
 
-Terms that need the architecture are 0 where it is unknown. Letters: H hidden size, I width of the feed-forward part,
-Q width of all query heads, V vocabulary, L layers.
+Terms that need the architecture are 0 where it is unknown.
 """
 
 from dataclasses import dataclass
 
 from medcritical_ray.architecture import Architecture
 from medcritical_ray.config import Config, DpoConfig, SftConfig
-from medcritical_ray.estimates import GIB, engine_weights_gib, frozen_bytes_per_parameter, trained_parameters
+from medcritical_ray.estimates import (
+    ADAPTER_SHARE,
+    GIB,
+    engine_weights_gib,
+    frozen_bytes_per_parameter,
+    trained_parameters,
+)
 from medcritical_ray.model_files import ModelSize
+from medcritical_ray.served import max_lora_rank, served_rank
 
 CUDA_GIB = 2.0
 """Of a process on a GPU: CUDA's context and kernels, workspaces, an engine's CUDA graphs, NCCL's buffers. A guess."""
@@ -75,12 +81,12 @@ class TrainerMemory:
     def at_peak(self) -> dict[str, float]:
         """The terms that are held at the same time when most is."""
         state = {"gradients": self.gradients_gib, "moments": self.moments_gib}
-        moments = (
+        peaks = (
             {**state, "activations": self.activations_gib, "logits": self.logits_gib},
             {**state, "optimizer's step": self.optimizer_step_gib},
             {"reference": self.reference_gib, "logits": self.logits_gib},
         )
-        fullest = max(moments, key=lambda terms: sum(terms.values()))
+        fullest = max(peaks, key=lambda terms: sum(terms.values()))
         return {"weights": self.weights_gib, **fullest, "process": self.process_gib}
 
     @property
@@ -91,7 +97,6 @@ class TrainerMemory:
 def engine_memory(config: Config, size: ModelSize) -> EngineMemory:
     engines, architecture = config.engines, size.architecture
     num_gpus = engines.tensor_parallel_size
-    adapters = [trained_parameters(part, size) for part in (config.sft, config.dpo) if part.method == "lora"]
     width = 4 if engine_weights_gib(config, size) * GIB > 3 * size.num_parameters else 2
     kv_bytes, working = 0.0, 0.0
     if architecture:
@@ -105,7 +110,7 @@ def engine_memory(config: Config, size: ModelSize) -> EngineMemory:
     return EngineMemory(
         gpu_share=engines.gpu_memory_utilization,
         weights_gib=engine_weights_gib(config, size) / num_gpus,
-        adapter_gib=max(adapters, default=0) * width / GIB,
+        adapter_gib=_served_adapter_parameters(config, size) * width / GIB,
         working_gib=working + CUDA_GIB,
         kv_bytes_per_token=kv_bytes,
         max_model_len=engines.max_model_len,
@@ -143,6 +148,16 @@ def activation_bytes_per_token(
     if gradient_checkpointing:
         return architecture.num_layers * kept + 2 * layer
     return (architecture.num_layers + 1) * layer
+
+
+def _served_adapter_parameters(config: Config, size: ModelSize) -> float:
+    """Of the buffers for an adapter, which vLLM has for all linear layers, whichever of them were trained."""
+    rank = max_lora_rank(config)
+    if rank is None:
+        return 0
+    if size.architecture is None:
+        return ADAPTER_SHARE * size.num_parameters
+    return size.architecture.num_adapter_parameters(served_rank(rank), None)
 
 
 def _training_memory(config: Config, part: SftConfig | DpoConfig, size: ModelSize) -> TrainerMemory:

@@ -1,11 +1,15 @@
-"""Which directories an engine needs to serve a policy version."""
+"""What an engine needs to serve a policy version: which directories, and room for adapters of which rank."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import is_adapter
 from medcritical_ray.policies import Policy, read_manifest
+
+SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks of LoRA adapters that vLLM has kernels for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +33,20 @@ def served_policy(version: int, directory: Path) -> ServedPolicy:
     if base is None:
         raise UserError(f"{directory} is an adapter whose manifest names no base")
     return ServedPolicy(version=version, model_dir=_checked(base.resolve()), adapter_dir=directory)
+
+
+def max_lora_rank(config: Config) -> int | None:
+    """Of the adapters that a run trains; None if it trains all weights."""
+    ranks = [part.lora.rank for part in (config.sft, config.dpo) if part.method == "lora"]
+    return max(ranks, default=None)
+
+
+def served_rank(rank: int) -> int:
+    """The smallest rank that engines serve and that holds adapters of `rank`. Raises UserError if there is none."""
+    ranks = [served for served in SERVED_RANKS if served >= rank]
+    if not ranks:
+        raise UserError(f"LoRA rank {rank} is more than the engines serve: at most {max(SERVED_RANKS)}")
+    return min(ranks)
 
 
 def _checked(model_dir: Path) -> Path:

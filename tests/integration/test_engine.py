@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import Engine, Sample, StaleVersion
 from medcritical_ray.errors import UserError
 from medcritical_ray.rollouts import Request
+from medcritical_ray.served import SERVED_RANKS
 from medcritical_ray.weights import decode_weights, read_blobs
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -116,3 +117,9 @@ def test_a_checkpoint_that_spells_out_its_tied_output_head_is_taken(engine: Engi
     weights = decode_weights(read_blobs(tied_policies[0]))
     engine.update_weights(0, [save({**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()})])
     assert engine.version == 0
+
+
+def test_the_ranks_of_adapters_are_those_that_vllm_serves():
+    from vllm.config.lora import MaxLoRARanks
+
+    assert get_args(MaxLoRARanks) == SERVED_RANKS

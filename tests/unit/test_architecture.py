@@ -59,6 +59,7 @@ def test_the_adapter_of_qwen2_5_7b_has_a_hundredth_of_its_parameters():
         ({"model_type": "llama"}, 2 * 800 + 2 * SMALL_LAYER + 8),
         ({"model_type": "llama", "tie_word_embeddings": True}, 800 + 2 * SMALL_LAYER + 8),
         ({"model_type": "llama", "attention_bias": True}, 2 * 800 + 2 * (SMALL_LAYER + 8 + 4 + 4 + 8) + 8),
+        ({"model_type": "llama", "mlp_bias": True}, 2 * 800 + 2 * (SMALL_LAYER + 16 + 16 + 8) + 8),
         ({"model_type": "mistral"}, 2 * 800 + 2 * SMALL_LAYER + 8),
         ({"model_type": "qwen2"}, 2 * 800 + 2 * (SMALL_LAYER + 8 + 4 + 4) + 8),
         ({"model_type": "qwen3"}, 2 * 800 + 2 * (SMALL_LAYER + 4 + 4) + 8),

@@ -72,6 +72,17 @@ def test_an_engine_of_a_7b_model_by_hand():
     assert engine.num_sequences_on(80) == pytest.approx((36 - 18.797) * 1024 / 112, abs=0.1)
 
 
+def test_an_engine_has_room_for_adapters_of_the_next_rank_that_is_served_on_all_linear_layers():
+    engine = engine_memory(
+        config_of(sft={"method": "full"}, dpo={"lora": {"rank": 20, "target_modules": ["q_proj"]}}), SIZE
+    )
+    assert engine.adapter_gib * GIB == pytest.approx(2 * NUM_ADAPTER_PARAMETERS)  # of rank 32
+
+
+def test_an_engine_without_adapters_has_no_room_for_them():
+    assert engine_memory(config_of(sft={"method": "full"}, dpo={"method": "full"}), SIZE).adapter_gib == 0
+
+
 def test_an_engine_splits_weights_and_heads_over_its_gpus():
     engine = engine_memory(config_of(engines={"num_gpus": 2, "tensor_parallel_size": 2}), SIZE)
     assert engine.weights_gib * GIB == pytest.approx(NUM_PARAMETERS)

@@ -4,7 +4,7 @@ import pytest
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.policies import PolicyStore
-from medcritical_ray.served import ServedPolicy, served_policy
+from medcritical_ray.served import ServedPolicy, served_policy, served_rank
 
 
 @pytest.fixture
@@ -43,3 +43,9 @@ def test_a_directory_without_weights_is_not_served(model_dir: Path):
 def test_a_directory_without_a_config_is_not_served(tmp_path: Path):
     with pytest.raises(UserError, match=r"is no directory of a model: it has no config\.json"):
         served_policy(0, tmp_path)
+
+
+def test_adapters_are_served_at_the_next_rank_that_vllm_has():
+    assert [served_rank(rank) for rank in (1, 6, 20, 32, 512)] == [1, 8, 32, 32, 512]
+    with pytest.raises(UserError, match="LoRA rank 513 is more than the engines serve: at most 512"):
+        served_rank(513)
