@@ -61,8 +61,8 @@ def dry_run(config: "Config") -> int:
     print(*checked_questions(config).contamination.lines(), sep="\n")
     check_reviewer(config)
     with connected(config.cluster, run_path(config)) as resources:
-        if plan.engine and resources.gpu_memory_gib:
-            print(describe_cache(plan.engine, resources.gpu_memory_gib))
+        for line in describe_cache(plan.engine, resources.gpu_memory_gib):
+            print(line)
         shortfalls = [f"missing: {what}" for what in lacking]
         shortfalls += [f"does not fit: {shortfall}" for shortfall in compare(plan, resources)]
     print("\n".join(shortfalls) or "the plan fits the cluster")

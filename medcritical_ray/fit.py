@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from medcritical_ray.gpu_memory import TrainerMemory
-from medcritical_ray.gpu_sharing import GpuUse
+from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory
 from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
 
 
@@ -36,7 +35,7 @@ def _shortfalls(plan: Plan, resources: ClusterResources) -> Iterator[str]:
         yield f"CPUs: {needed}, {resources.num_cpus:g} there: lower {knobs}"
     if plan.num_gpus > resources.num_gpus:
         knobs = "engines.num_engines, engines.num_gpus, trainers.num_workers or trainers.num_gpus"
-        yield f"GPUs: {plan.num_gpus:g} needed, {resources.num_gpus:g} there: lower {knobs}"
+        yield f"GPUs: {plan.num_gpus} needed, {resources.num_gpus:g} there: lower {knobs}"
     if any(use.num_workers > 1 for use in plan.gpu_uses):
         knobs = "raise trainers.num_gpus above 0.5, or set trainers.num_workers = 1"
         yield f"GPUs: two training workers may come to lie on one, which NCCL refuses: {knobs}"
@@ -53,29 +52,35 @@ def _shortfalls(plan: Plan, resources: ClusterResources) -> Iterator[str]:
         yield f"disk: {plan.disk_gib:.1f} GiB needed, {resources.disk_gib:.1f} GiB there: {knobs}"
 
 
-def _gpu_memory_shortfalls(plan: Plan, there: float | None) -> Iterator[str]:
+def engine_shortfalls(engine: EngineMemory, there: float) -> Iterator[str]:
+    """What its share of a GPU of this size lacks for one engine: one line at most."""
+    if engine.needed_gib() > engine.gpu_share * there:
+        needed = f"{engine.needed_gib():.1f} GiB needed for an engine's weights, work and one sequence"
+        knobs = "raise engines.gpu_memory_utilization or engines.tensor_parallel_size, or lower engines.max_model_len"
+        yield f"GPU memory: {needed}, {engine.gpu_share:g} of {there:.1f} GiB there: {knobs}"
+
+
+def _gpu_memory_shortfalls(plan: Plan, there: float | None) -> list[str]:
     """Of one engine and of one training worker, or else of what shares a GPU. Where a GPU's memory is unknown, only of
     what no GPU would carry."""
     alone = list(_alone(plan, there)) if there else []
-    needs = [(use.least_gpu_gib(plan.engine, plan.trainer), use) for use in plan.gpu_uses]
-    least, use = max(needs, key=lambda need: need[0], default=(0.0, None))
     if alone:
-        yield from alone
-    elif use and (math.isinf(least) or (there and least > there)):
-        yield _shared_shortfall(plan, use, there)
+        return alone
+    least = plan.least_gpu_gib()
+    too_much = math.isinf(least) or (there is not None and least > there)
+    return [_shared_shortfall(plan, there)] if too_much else []
 
 
 def _alone(plan: Plan, there: float) -> Iterator[str]:
-    if plan.engine and plan.engine.needed_gib() > plan.engine.gpu_share * there:
-        needed = f"{plan.engine.needed_gib():.1f} GiB needed for an engine's weights, work and one sequence"
-        knobs = "raise engines.gpu_memory_utilization or engines.tensor_parallel_size, or lower engines.max_model_len"
-        yield f"GPU memory: {needed}, {plan.engine.gpu_share:g} of {there:.1f} GiB there: {knobs}"
+    if plan.engine:
+        yield from engine_shortfalls(plan.engine, there)
     if plan.trainer and plan.trainer.needed_gib > there:
         needed = f"{plan.trainer.needed_gib:.1f} GiB needed per training worker"
         yield f"GPU memory: {needed}, {there:.1f} GiB there: {_knobs(plan.trainer)}"
 
 
-def _shared_shortfall(plan: Plan, use: GpuUse, there: float | None) -> str:
+def _shared_shortfall(plan: Plan, there: float | None) -> str:
+    use = max(plan.gpu_uses, key=lambda use: use.least_gpu_gib(plan.engine, plan.trainer))
     parts = []
     if use.num_engines and plan.engine:
         parts.append(f"{use.num_engines} x {plan.engine.gpu_share:g} of it for engines")

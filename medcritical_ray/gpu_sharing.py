@@ -1,4 +1,4 @@
-"""Which engines and training workers may come to lie on one GPU, and how large it must be then.
+"""Which engines and training workers may come to lie on one GPU, how large it must be then, and how many it takes.
 
 Ray reserves shares of GPUs, but bounds nobody's memory: where `num_gpus` is below 1, memory has to add up by itself.
 """
@@ -41,6 +41,21 @@ def gpu_uses(config: Config) -> list[GpuUse]:
         workers = _most(trainers.num_workers, trainers.num_gpus, 1.0 - number * min(engines.num_gpus, 1.0))
         uses.append(GpuUse(num_engines=number, num_workers=workers))
     return [use for use in uses if use.num_engines or use.num_workers]
+
+
+def num_gpus(config: Config) -> int:
+    """How many GPUs have room for the engines, then for the training workers: each lies on the first where enough of it
+    is free, since nobody's share is split over two."""
+    engines, trainers = config.engines, config.trainers
+    num_engines = engines.num_engines + engines.separate_corrector
+    taken: list[float] = []
+    for share in num_engines * [engines.num_gpus] + trainers.num_workers * [trainers.num_gpus]:
+        first = next((i for i, others in enumerate(taken) if others + share < 1 + _ROUNDING), None)
+        if first is not None:
+            taken[first] += share
+        else:
+            taken += [min(share, 1.0)] * math.ceil(share)
+    return len(taken)
 
 
 def _most(there: int, num_gpus: float, free: float) -> int:

@@ -1,6 +1,7 @@
 """What a run will need, computed before its first actor starts.
 
-Engines and training workers live at the same time on the same cluster: their CPUs, GPUs and memory add up.
+Engines and training workers live at the same time on the same cluster: their CPUs and memory add up, and so do GPUs, as
+far as they cannot be shared.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from medcritical_ray import estimates
 from medcritical_ray.config import Config
 from medcritical_ray.estimates import Rows
 from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory, engine_memory, trainer_memory
-from medcritical_ray.gpu_sharing import GpuUse, gpu_uses
+from medcritical_ray.gpu_sharing import GpuUse, gpu_uses, num_gpus
 from medcritical_ray.model_files import ModelSize
 
 DATA_CPUS = 1.0
@@ -30,7 +31,7 @@ class Plan:
     num_engines: int
     num_workers: int
     num_cpus: float
-    num_gpus: float
+    num_gpus: int
     engines_memory_gib: float
     trainers_memory_gib: float
     ray_memory_gib: float
@@ -51,8 +52,8 @@ class Plan:
 
 
 def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
-    """The plan of a run. Without the model's size, weights are those of a fresh student, or else count as nothing."""
-    size = model_size or _size_without_files(config)
+    """The plan of a run. Only a fresh student's size may be left to the config."""
+    size = model_size or _size_of_fresh(config)
     engines, trainers = config.engines, config.trainers
     num_engines = engines.num_engines + engines.separate_corrector
     return Plan(
@@ -62,7 +63,7 @@ def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
         num_engines=num_engines,
         num_workers=trainers.num_workers,
         num_cpus=num_engines * engines.num_cpus + trainers.num_workers * trainers.num_cpus + DATA_CPUS,
-        num_gpus=num_engines * engines.num_gpus + trainers.num_workers * trainers.num_gpus,
+        num_gpus=num_gpus(config),
         engines_memory_gib=num_engines * estimates.engine_memory_gib(config, size),
         trainers_memory_gib=trainers.num_workers * estimates.trainer_memory_gib(config, size),
         ray_memory_gib=estimates.DRIVER_GIB + config.cluster.object_store_mib / 1024,
@@ -79,7 +80,6 @@ def memory_terms(plan: Plan) -> str:
     return f"engines {engines:.1f}, training workers {trainers:.1f}, Ray and driver {plan.ray_memory_gib:.1f}"
 
 
-def _size_without_files(config: Config) -> ModelSize:
-    if config.student.fresh:
-        return estimates.size_of_fresh(config.student.fresh)
-    return ModelSize(num_parameters=0, num_bytes=0)
+def _size_of_fresh(config: Config) -> ModelSize:
+    assert config.student.fresh, "a student that is given has a size"
+    return estimates.size_of_fresh(config.student.fresh)

@@ -8,6 +8,7 @@ from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
 
 
 def describe(plan: Plan) -> str:
+    """What the run will need, one line per thing, its name first; lines of GPUs only where GPUs are used."""
     rows = plan.rows
     lines = {
         "model": _model(plan),
@@ -17,7 +18,7 @@ def describe(plan: Plan) -> str:
         "engines": f"{plan.num_engines}",
         "training workers": f"{plan.num_workers}",
         "CPUs": f"{plan.num_cpus:g}, {DATA_CPUS:g} of them for Ray Data",
-        "GPUs": f"{plan.num_gpus:g}",
+        "GPUs": f"{plan.num_gpus}",
         "memory": f"{plan.memory_gib:.1f} GiB: {memory_terms(plan)}",
         "disk": f"{plan.disk_gib:.1f} GiB",
         **dict(_gpu_lines(plan)),
@@ -25,11 +26,13 @@ def describe(plan: Plan) -> str:
     return "\n".join(f"{name:22}{value}" for name, value in lines.items())
 
 
-def describe_cache(engine: EngineMemory, gpu_memory_gib: float) -> str:
-    """What an engine's share of a GPU of this size leaves for keys and values."""
+def describe_cache(engine: EngineMemory | None, gpu_memory_gib: float | None) -> Iterator[str]:
+    """What an engine's share of a GPU of this size leaves for keys and values; no line where that is not known."""
+    if not engine or not engine.sequence_gib or not gpu_memory_gib:
+        return
     num_sequences = engine.num_sequences_on(gpu_memory_gib)
     cache_gib = num_sequences * engine.sequence_gib
-    return (
+    yield (
         f"{'KV cache there':22}{engine.gpu_share:g} of {gpu_memory_gib:.1f} GiB leaves {cache_gib:.1f} GiB: "
         f"{num_sequences * engine.max_model_len:,.0f} tokens, {num_sequences:.0f} sequences of "
         f"{engine.max_model_len:,} tokens (engines.max_num_seqs = {engine.max_num_seqs})"

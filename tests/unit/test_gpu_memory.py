@@ -7,7 +7,7 @@ import pytest
 from medcritical_ray.architecture import architecture_of
 from medcritical_ray.config import Config
 from medcritical_ray.gpu_memory import activation_bytes_per_token, engine_memory, trainer_memory
-from medcritical_ray.gpu_sharing import GpuUse, gpu_uses
+from medcritical_ray.gpu_sharing import GpuUse, gpu_uses, num_gpus
 from medcritical_ray.model_files import ModelSize
 
 GIB = 2**30
@@ -161,6 +161,27 @@ def test_several_small_engines_may_come_to_lie_on_one_gpu():
     engine = engine_memory(config, SIZE)
     assert GpuUse(num_engines=2, num_workers=0).least_gpu_gib(engine, None) == pytest.approx(18.91 / 0.45, abs=0.1)
     assert math.isinf(GpuUse(num_engines=3, num_workers=0).least_gpu_gib(engine, None))
+
+
+@pytest.mark.parametrize(
+    ("engines", "trainers", "expected"),
+    [
+        ((3, 0.6), (1, 0), 3),  # 1.8 in sum, but no GPU has room for two
+        ((3, 0.6), (2, 0.4), 3),
+        ((10, 0.1), (1, 0.1), 2),
+        ((1, 0.5), (1, 0.5), 1),
+        ((2, 2), (4, 1), 8),
+        ((2, 0), (2, 0), 0),
+    ],
+)
+def test_gpus_are_counted_by_what_each_has_room_for(
+    engines: tuple[int, float], trainers: tuple[int, float], expected: int
+):
+    config = config_of(
+        engines={"num_engines": engines[0], "num_gpus": engines[1]},
+        trainers={"num_workers": trainers[0], "num_gpus": trainers[1]},
+    )
+    assert num_gpus(config) == expected
 
 
 def test_nothing_lies_on_a_gpu_where_none_is_asked_for():

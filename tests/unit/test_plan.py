@@ -65,18 +65,18 @@ def test_rows_are_counted_as_if_every_attempt_were_wrong():
         correct={"num_corrections": 3},
         pairs={"max_pairs_per_question": 2, "shares": {"correction": 0.5, "own": 0.5, "keep": 0.0}},
     )
-    assert make_plan(config, None).rows == Rows(
+    assert make_plan(config, QUARTER_GIB).rows == Rows(
         num_questions=1000, num_attempts=4000, num_corrections=12_000, num_pairs=4000
     )
 
 
 def test_rows_are_of_the_questions_of_one_iteration():
     config = config_of(questions={"num_train": 1000}, generate={"num_questions": 300, "num_attempts": 2})
-    assert make_plan(config, None).rows.num_attempts == 600
+    assert make_plan(config, QUARTER_GIB).rows.num_attempts == 600
 
 
 def test_pairs_are_no_more_than_the_limit():
-    assert make_plan(config_of(pairs={"max_pairs": 10}), None).rows.num_pairs == 10
+    assert make_plan(config_of(pairs={"max_pairs": 10}), QUARTER_GIB).rows.num_pairs == 10
 
 
 def test_engines_workers_and_data_add_up_on_the_cpu():
@@ -99,7 +99,7 @@ def test_an_adapter_needs_no_moments_of_the_frozen_weights():
 
 
 def test_separate_correctors_are_engines_too():
-    plan = make_plan(config_of(engines={"num_engines": 2, "separate_corrector": 1}), None)
+    plan = make_plan(config_of(engines={"num_engines": 2, "separate_corrector": 1}), QUARTER_GIB)
     assert plan.num_engines == 3
     assert plan.num_gpus == 4
 
@@ -126,8 +126,9 @@ def test_rows_on_disk_are_counted_by_their_tokens():
         correct={"num_corrections": 3, "sampling": {"max_tokens": 200}},
         pairs={"max_pairs": 50},
     )
+    tiny = ModelSize(num_parameters=1, num_bytes=2)
     # 2,000 attempts of 100 tokens, 6,000 corrections and 50 pairs of four texts of 300 tokens; 8 bytes each, twice.
-    assert make_plan(config, None).disk_gib * GIB == pytest.approx(2 * 8 * (200_000 + 1_800_000 + 60_000))
+    assert make_plan(config, tiny).disk_gib * GIB == pytest.approx(2 * 8 * (200_000 + 1_800_000 + 60_000))
 
 
 def test_the_size_of_a_fresh_student_is_computed():
@@ -206,11 +207,16 @@ def test_a_plan_says_what_each_gpu_holds():
         "GPU memory            at least 70.6 GiB per GPU; 72.9 GiB to write 128 sequences of full length at the same "
         "time"
     )
-    assert plan.engine is not None
-    assert describe_cache(plan.engine, 80) == (
+    assert list(describe_cache(plan.engine, 80)) == [
         "KV cache there        0.45 of 80.0 GiB leaves 17.2 GiB: 322,110 tokens, 157 sequences of 2,048 tokens "
         "(engines.max_num_seqs = 128)"
-    )
+    ]
+
+
+def test_what_is_left_for_the_cache_is_told_only_where_model_and_gpu_are_known():
+    known, unknown = (make_plan(config_of(), size).engine for size in (QWEN_7B, SEVEN_B))
+    assert len(list(describe_cache(known, 79.0))) == 1
+    assert list(describe_cache(known, None)) == list(describe_cache(unknown, 79.0)) == []
 
 
 def test_a_plan_says_what_it_cannot_tell():
