@@ -42,11 +42,6 @@ def write_distilled(directory: Path, results: Iterable[Distilled]) -> None:
     _write_lines(directory / REJECTS, [row for row in rows if "template" not in row])
 
 
-def read_templates(directory: Path) -> dict[str, str]:
-    """Question id -> template. Raises UserError if the directory holds none."""
-    return {question_id: row["template"] for question_id, row in _read_rows(directory).items()}
-
-
 def templates_of(questions: Iterable[Question], directory: Path) -> dict[str, str]:
     """Question id -> template, of these questions alone: none that was written for another question with such an id.
 
@@ -77,13 +72,13 @@ def _read_rows(directory: Path) -> dict[str, dict[str, str]]:
 
 def read_charges(directory: Path) -> Charges:
     """What the templates of the directory took, as its ledger says; at a cost that is not known without one."""
-    templates = read_templates(directory)
+    rows = _read_rows(directory)
     ledger = read_json(directory / LEDGER) if (directory / LEDGER).exists() else {}
     return Charges(
         calls=ledger.get("calls", 0),
         prompt_tokens=ledger.get("prompt_tokens", 0),
         completion_tokens=ledger.get("completion_tokens", 0),
-        written_chars=ledger.get("written_chars", sum(map(len, templates.values()))),
+        written_chars=ledger.get("written_chars", sum(len(row["template"]) for row in rows.values())),
         cost=ledger.get("cost"),
     )
 

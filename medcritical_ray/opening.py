@@ -26,6 +26,7 @@ from medcritical_ray.prepare import (
 from medcritical_ray.records import Question
 from medcritical_ray.reviews import Reviewer
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.stage_one import CORRECT_PHASE
 from medcritical_ray.student import given_student_dir, make_fresh_student
 from medcritical_ray.teachers import Teacher, verified_template
 
@@ -109,7 +110,7 @@ def check_reviewers(runs: Iterable[tuple[Config, RunDirectory | None]]) -> None:
 
 
 def _asks_endpoint(config: Config, run: RunDirectory | None) -> bool:
-    in_stage_one = config.sft.own_attempts > 0 and not (run and run.done(STAGE_ONE, "correct"))
+    in_stage_one = config.sft.own_attempts > 0 and not (run and run.done(STAGE_ONE, CORRECT_PHASE))
     return config.teacher.corrections == "endpoint" and (in_stage_one or config.correct.policy == "teacher")
 
 

@@ -23,6 +23,8 @@ from medcritical_ray.run_directory import STAGE_ONE
 from medcritical_ray.self_play import broadcast, evaluate, publish_trained
 from medcritical_ray.tables import iter_parts, write_part
 
+CORRECT_PHASE = "correct"
+
 PART_SIZE = 1000
 """Demonstrations in one parquet part."""
 
@@ -36,7 +38,7 @@ def stage_one(game: Game) -> Policy:
     metrics["draft"] = game.once(STAGE_ONE, "draft", lambda: train(game, directory / "teaching", trained, "sft-draft"))
     if game.config.sft.own_attempts:
         metrics["generate"] = game.once(STAGE_ONE, "generate", lambda: make_mistakes(game))
-        metrics["correct"] = game.once(STAGE_ONE, "correct", lambda: correct_mistakes(game))
+        metrics[CORRECT_PHASE] = game.once(STAGE_ONE, CORRECT_PHASE, lambda: correct_mistakes(game))
         trained = directory / "trained"
         metrics["train"] = game.once(STAGE_ONE, "train", lambda: train(game, directory / "lessons", trained, "sft"))
     metrics["publish"] = game.once(STAGE_ONE, "publish", lambda: publish(game, trained, game.run.policies))

@@ -66,14 +66,15 @@ def _listed(shared: Mapping[str, SharedStems]) -> str:
     return ", ".join(f"{pair} {stems}" for pair, stems in shared.items())
 
 
-def _first_by_stem(questions: Iterable[Question]) -> dict[str, Question]:
-    firsts: dict[str, Question] = {}
+def _first_by_stem(questions: Iterable[Question]) -> dict[str, tuple[str, str]]:
+    """Normalised stem -> id and stem of the first question with it; no more is kept of a training split."""
+    firsts: dict[str, tuple[str, str]] = {}
     for question in questions:
-        firsts.setdefault(normalised_stem(question.stem), question)
+        firsts.setdefault(normalised_stem(question.stem), (question.id, question.stem))
     return firsts
 
 
-def _shared(a: Mapping[str, Question], b: Mapping[str, Question]) -> SharedStems:
+def _shared(a: Mapping[str, tuple[str, str]], b: Mapping[str, tuple[str, str]]) -> SharedStems:
     stems = [stem for stem in a if stem in b]
-    examples = [Twins(a[stem].id, b[stem].id, a[stem].stem) for stem in stems[:NUM_EXAMPLES]]
+    examples = [Twins(a[stem][0], b[stem][0], a[stem][1]) for stem in stems[:NUM_EXAMPLES]]
     return SharedStems(num_stems=len(stems), examples=examples)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medcritical_ray.distilled import Distilled, read_templates, templates_of, write_distilled
+from medcritical_ray.distilled import Distilled, templates_of, write_distilled
 from medcritical_ray.errors import UserError
 from medcritical_ray.questions import stem_hash
 from medcritical_ray.records import Question, lettered
@@ -22,13 +22,13 @@ def distilled(question_id: str, template: str | None, reason: str | None = None,
 def test_templates_are_read_back_whatever_ends_lines_in_them(tmp_path: Path, blank: str):
     template = f"Step 1: rest{blank}helps.\nAnswer: rest (A)"
     write_distilled(tmp_path, [distilled("one", template), distilled("two", None, "budget")])
-    assert read_templates(tmp_path) == {"one": template}
+    assert templates_of([question("one", "Which?"), question("two", "Which?")], tmp_path) == {"one": template}
 
 
 def test_a_directory_in_which_no_template_counts_is_refused(tmp_path: Path):
     write_distilled(tmp_path, [distilled("two", None, "budget")])
     with pytest.raises(UserError):
-        read_templates(tmp_path)
+        templates_of([], tmp_path)
 
 
 def test_a_template_is_its_question_s_alone_whoever_else_has_its_id(tmp_path: Path):
