@@ -1,5 +1,6 @@
 """Configs as TOML: overrides, messages, and the files that come with the project."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,27 @@ def test_every_shipped_config_is_valid(path: Path):
 
 def test_there_are_shipped_configs():
     assert {path.name for path in CONFIGS} >= {"demo.toml", "cmexam_cpu.toml"}
+
+
+def test_the_shipped_7b_configs_differ_only_in_places_sizes_and_machines():
+    sizes = {
+        ("generate", "num_questions"),
+        ("teacher", "num_questions"),
+        ("questions", "num_train"),
+        ("pairs", "max_pairs"),
+    }
+    places = {("run", "directory"), ("student", "path"), *(("questions", f"{of}path") for of in ("", "dev_", "test_"))}
+    first, *others = (tomllib.loads(path.read_text("utf-8")) for path in CONFIGS if path.name.startswith("qwen2.5_7b_"))
+    assert len(others) == 2
+    for other in others:
+        differing = {
+            (part, key)
+            for part in first.keys() - {"engines", "trainers", "cluster"}
+            for key in first[part].keys() | other[part].keys()
+            if first[part].get(key) != other[part].get(key)
+        }
+        assert differing <= sizes | places
+        assert other.keys() == first.keys()
 
 
 def test_the_shipped_config_for_real_questions_asks_for_their_path():
