@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "measure a policy on questions, alone or against another policy",
     "distill": "have a large model write the templates of stage 1, within a budget",
     "export": "write a policy of a run as a Hugging Face directory with a model card",
-    "questions": "read a question file and count what was loaded and what was quarantined",
+    "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",
 }

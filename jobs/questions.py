@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medcritical_ray.questions import BadRow, Quarantine, SharedStems
     from medcritical_ray.records import Question
 
-SUMMARY = "read a question file and count what was loaded and what was quarantined"
+SUMMARY = "read a question file, count what was loaded and quarantined, and, --against others, stems they share"
 
 NUM_SHOWN = 10
 NUM_STEM_CHARS = 60
@@ -78,24 +78,45 @@ def run(args: argparse.Namespace) -> int:
     nothing."""
     from medcritical_ray.questions import Quarantine, read_questions, shared_stems
 
-    def admitted(file: Path, quarantine: "Quarantine") -> "Iterator[Question]":
-        return quarantine.admit(file, read_questions(file, args.format, mapping_of(args.map)))
+    quarantines = {file: Quarantine() for file in _different([args.file, *args.against])}
 
-    quarantine = Quarantine()
-    questions = list(admitted(args.file, quarantine))
-    others = {str(file): admitted(file, Quarantine()) for file in args.against}
+    def admitted(file: Path) -> "Iterator[Question]":
+        return quarantines[file].admit(file, read_questions(file, args.format, mapping_of(args.map)))
+
+    questions = list(admitted(args.file))
+    others = {str(file): admitted(file) for file in args.against}
     shared = shared_stems({str(args.file): questions, **others}) if others else {}
     tasks = _write_tasks(args.lm_eval, args.file, questions) if args.lm_eval else []
     if args.json:
-        in_both = {"shared_stems": {pair: asdict(stems) for pair, stems in shared.items()}} if others else {}
-        print(json.dumps(quarantine.counts() | in_both, ensure_ascii=False))
+        print(json.dumps(_counts(args, quarantines, shared), ensure_ascii=False))
         return 0
-    _print_tables(args.file, quarantine.counts(), quarantine.bad_rows)
+    for file, quarantine in quarantines.items():
+        _print_tables(file, quarantine.counts(), quarantine.bad_rows)
     for pair, stems in shared.items():
         _print_shared(pair, stems)
     for task in tasks:
         print(f"{args.lm_eval}: task {task}")
     return 0
+
+
+def _different(files: list[Path]) -> list[Path]:
+    """The files. Raises UserError if two of them are the same."""
+    from medcritical_ray.errors import UserError
+
+    for number, file in enumerate(files):
+        if file.resolve() in [other.resolve() for other in files[:number]]:
+            raise UserError(f"--against {file}: is compared already: name each file once")
+    return files
+
+
+def _counts(
+    args: argparse.Namespace, quarantines: "dict[Path, Quarantine]", shared: "dict[str, SharedStems]"
+) -> dict[str, Any]:
+    counts = quarantines[args.file].counts()
+    if args.against:
+        counts["against"] = {str(file): quarantines[file].counts() for file in args.against}
+        counts["shared_stems"] = {pair: asdict(stems) for pair, stems in shared.items()}
+    return counts
 
 
 def _write_tasks(directory: Path, file: Path, questions: "list[Question]") -> list[str]:

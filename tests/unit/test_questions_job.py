@@ -90,6 +90,26 @@ def test_stems_that_another_file_has_too_are_counted_and_shown(tmp_path: Path, c
     }
 
 
+def test_what_another_file_sets_aside_is_counted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    other = tmp_path / "other.csv"
+    other.write_text("Question,Options,Answer\n题,A 一\\nB 二,A\n病,A 一\\nB 二,\n", encoding="utf-8")
+    command = ["questions", str(DATA / "cmexam_sample.csv"), "--against", str(other)]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["against"] == {
+        str(other): {"rows": 2, "loaded": 1, "quarantined": 1, "reasons": {"no key": 1}}
+    }
+    assert main(command) == 0
+    assert f"\n{other}\n" in capsys.readouterr().out
+
+
+def test_a_file_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "same.csv").symlink_to(DATA / "cmexam_sample.csv")
+    assert main(["questions", str(DATA / "cmexam_sample.csv"), "--against", str(tmp_path / "same.csv")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --against {tmp_path / 'same.csv'}: is compared already: name each file once\n"
+    )
+
+
 def test_a_file_to_compare_with_must_hold_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["questions", str(DATA / "cmexam_sample.csv"), "--against", str(tmp_path / "gone.csv")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'gone.csv'} does not exist\n"
