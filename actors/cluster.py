@@ -50,8 +50,18 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
 
 
 def _start(config: ClusterConfig) -> None:
-    memory = config.object_store_mib * 2**20
-    ray.init(address="local", num_cpus=config.num_cpus, object_store_memory=memory, include_dashboard=False, **_QUIET)
+    memory, started = config.object_store_mib * 2**20, time.monotonic()
+    options = {"num_cpus": config.num_cpus, "object_store_memory": memory, "include_dashboard": False}
+    try:
+        ray.init(address="local", **options, **_QUIET)
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises a bare one where its node does not come up in time
+            raise
+        raise WaitTimeout(
+            f"no Ray cluster could be started here in {time.monotonic() - started:.0f} s ({error}): free CPUs and "
+            "memory of this machine; or, since Ray's own limit cannot be raised, start one with `ray start --head` "
+            "and set cluster.address"
+        ) from None
 
 
 def _join(address: str, timeout_s: float) -> None:

@@ -12,6 +12,7 @@ import ray
 
 from actors.cluster import connected
 from medcritical_ray.config import ClusterConfig
+from medcritical_ray.errors import WaitTimeout
 
 pytestmark = pytest.mark.integration
 
@@ -46,6 +47,20 @@ def test_a_cluster_that_does_not_answer_ends_the_wait_in_time():
     message = r"after 0\.2 s \(.*\): check cluster\.address and RAY_ADDRESS, or raise cluster\.connect_timeout_s"
     assert told.startswith("WaitTimeout: ")
     assert re.search(message, told)
+
+
+def test_a_cluster_of_its_own_that_does_not_start_in_time_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    def too_slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as ray/_private/node.py does
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", too_slow)
+    message = r"could be started here in 0 s \(The current node timed out during startup\.\): .* set cluster\.address$"
+    with pytest.raises(WaitTimeout, match=message), connected(ClusterConfig(), tmp_path):
+        pass
 
 
 def test_an_address_that_is_none_is_the_users_to_mend():
