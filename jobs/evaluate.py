@@ -27,7 +27,9 @@ SUMMARY = "measure a policy on questions, alone or against another policy"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     policy = "a Hugging Face model or a policy that a run has published, such as runs/demo/policies/v0003"
     parser.add_argument("--policy", type=Path, required=True, metavar="DIR", help=policy)
-    parser.add_argument("--questions", type=Path, required=True, metavar="FILE", help="a .csv, .jsonl or .parquet file")
+    parser.add_argument(
+        "--questions", type=Path, required=True, metavar="FILE", help="a .csv, .jsonl, .json or .parquet file"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the result goes, as JSON")
     parser.add_argument(
         "--against",
@@ -99,8 +101,9 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     )
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
     check_labels(args.by, questions)
+    trained_on = {name: stems_trained_on(directory, questions) for name, directory in directories.items()}
     with connected(config.cluster, scratch) as resources, EvaluationProgress(console) as progress:
-        check_fit(config, models, resources)
+        check_fit(config, list(policies.values()), resources)
         figures = {
             name: measure(config, name, policy, directories[name], questions, scratch, progress)
             for name, policy in policies.items()
@@ -109,7 +112,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     policy, *others = (
         {
             "directory": str(directory),
-            "trained_on": stems_trained_on(directory, questions),
+            "trained_on": trained_on[name],
             **figures[name],
             "by_label": labelled(questions, correct[name]),
         }

@@ -9,7 +9,8 @@ from medcritical_ray.context import check_context, longest_prompt_tokens, model_
 from medcritical_ray.errors import UserError
 from medcritical_ray.estimates import DRIVER_GIB, engine_memory_gib
 from medcritical_ray.files import read_json
-from medcritical_ray.fit import ClusterResources
+from medcritical_ray.fit import ClusterResources, engine_shortfalls
+from medcritical_ray.gpu_memory import engine_memory
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
 from medcritical_ray.policies import COMPLETE, MANIFEST
 from medcritical_ray.question_set import QuestionSet
@@ -100,10 +101,11 @@ def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
     return config.model_copy(update=parts)
 
 
-def check_fit(config: Config, models: list[Path], resources: ClusterResources) -> None:
+def check_fit(config: Config, policies: list[ServedPolicy], resources: ClusterResources) -> None:
     """Raises UserError, naming what is short and what to change, if the engines of one policy at a time do not fit."""
     engines = config.engines
-    memory_gib = max(engine_memory_gib(config, check_model(model)) for model in models)
+    sizes = [check_model(policy.model_dir) for policy in policies]
+    memory_gib = max(engine_memory_gib(config, size) for size in sizes)
     num = engines.num_engines
     needs = (
         ("CPUs", num * engines.num_cpus, resources.num_cpus, "engines.num_cpus"),
@@ -115,5 +117,12 @@ def check_fit(config: Config, models: list[Path], resources: ClusterResources) -
         for what, needed, there, key in needs
         if needed > there
     ]
+    if engines.num_gpus > 0 and resources.gpu_memory_gib:
+        served = (
+            engine_memory(serving_config(config, policy, ""), size)
+            for policy, size in zip(policies, sizes, strict=True)
+        )
+        largest = max(served, key=lambda engine: engine.needed_gib())
+        shortfalls += engine_shortfalls(largest, resources.gpu_memory_gib)
     if shortfalls:
         raise UserError("the engines do not fit the cluster: " + "; ".join(shortfalls))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from medcritical_ray.config import Config
@@ -34,9 +35,15 @@ def run_config(run: RunDirectory, remedy: str) -> Config:
 
 
 def stems_trained_on(policy: Path, questions: Iterable[Question]) -> SharedStems | None:
-    """What the questions share with the training split of the policy's run; None if no run is known."""
+    """What the questions share with the training split of the policy's run; None if no run is known.
+
+    Raises UserError if the split cannot be read.
+    """
     run = find_run(policy)
     if run is None or not (policy / MANIFEST).exists() or not split_path(run, "train").exists():
         return None
-    sets = {"questions": questions, "train": QuestionSet.whole(split_path(run, "train"), BLOCK_SIZE)}
-    return shared_stems(sets)["questions and train"]
+    try:
+        train = QuestionSet.whole(split_path(run, "train"), BLOCK_SIZE)
+        return shared_stems({"questions": questions, "train": train})["questions and train"]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{split_path(run, 'train')} cannot be read: {error}: move it away to go without") from None

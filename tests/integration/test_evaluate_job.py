@@ -215,11 +215,31 @@ def test_engines_that_do_not_fit_are_refused_with_the_keys_to_change(model: Path
     config = Config(engines=EnginesConfig(num_engines=2, num_cpus=3, num_gpus=1, kv_cache_gib=1))
     resources = ClusterResources(num_cpus=4, num_gpus=0, memory_gib=1, disk_gib=1)
     with pytest.raises(UserError) as caught:
-        check_fit(config, [model], resources)
+        check_fit(config, [ServedPolicy(version=0, model_dir=model)], resources)
     assert str(caught.value).startswith(
         "the engines do not fit the cluster: 6 CPUs needed, 4 there: lower engines.num_engines or engines.num_cpus; "
         "2 GPUs needed, 0 there: lower engines.num_engines or engines.num_gpus (0 runs on the CPU); "
     )
+
+
+def test_an_engine_that_is_too_large_for_its_gpu_is_refused(model: Path):
+    small_gpu = ClusterResources(num_cpus=4, num_gpus=1, memory_gib=100, disk_gib=1, gpu_memory_gib=2)
+    with pytest.raises(
+        UserError, match=r"GPU memory: 2\.. GiB needed for an engine's .* 0\.85 of 2\.0 GiB there: raise"
+    ):
+        check_fit(Config(), [ServedPolicy(version=0, model_dir=model)], small_gpu)
+    check_fit(Config(), [ServedPolicy(version=0, model_dir=model)], replace(small_gpu, gpu_memory_gib=80))
+
+
+def test_a_policy_whose_run_has_an_unreadable_split_is_refused_before_engines_start(
+    published: Path, questions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("actors.cluster.connected", lambda *_: pytest.fail("the cluster was asked for"))
+    split = published.parents[1] / "data" / "train.parquet"
+    split.parent.mkdir()
+    split.write_bytes(b"cut off")
+    error = error_of(capsys, "--policy", published, "--questions", questions, "--out", questions.parent / "out.json")
+    assert "train.parquet" in error
 
 
 def test_engines_serve_adapters_of_the_rank_that_the_policy_has(tmp_path: Path):
