@@ -51,7 +51,7 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
 
 def _start(config: ClusterConfig) -> None:
     memory, started = config.object_store_mib * 2**20, time.monotonic()
-    options = {"num_cpus": config.num_cpus, "object_store_memory": memory, "include_dashboard": False}
+    options: dict[str, Any] = {"num_cpus": config.num_cpus, "object_store_memory": memory, "include_dashboard": False}
     try:
         ray.init(address="local", **options, **_QUIET)
     except Exception as error:
