@@ -51,36 +51,35 @@ class Facts:
 
 
 class MistakenFacts(Facts):
-    """What somebody else says, but for one kind of fact, which is drawn at random and is another."""
+    """What the world says, but for one kind of fact, which is drawn at random and is another."""
 
-    def __init__(self, facts: Facts, mistaken: Fact, rng: random.Random) -> None:
-        super().__init__(facts.world)
-        self.facts = facts
+    def __init__(self, world: World, mistaken: Fact, rng: random.Random) -> None:
+        super().__init__(world)
         self.mistaken = mistaken
         self.rng = rng
 
     def diagnosis(self, findings: tuple[str, ...]) -> str:
-        right = self.facts.diagnosis(findings)
+        right = super().diagnosis(findings)
         return self._other(right, self.world.conditions) if self.mistaken == "diagnosis" else right
 
     def first_choice(self, condition: str) -> str:
-        right = self.facts.first_choice(condition)
+        right = super().first_choice(condition)
         return self._other(right, self.world.treatments) if self.mistaken == "first choice" else right
 
     def forbids(self, contraindication: str, treatment: str) -> bool:
-        return self.facts.forbids(contraindication, treatment) != (self.mistaken == "contraindication")
+        return super().forbids(contraindication, treatment) != (self.mistaken == "contraindication")
 
     def alternative(self, condition: str) -> str:
-        right = self.facts.alternative(condition)
+        right = super().alternative(condition)
         return self._other(right, self.world.treatments) if self.mistaken == "alternative" else right
 
     def dose_per_kg(self, treatment: str) -> int:
-        right = self.facts.dose_per_kg(treatment)
+        right = super().dose_per_kg(treatment)
         doses = {t.dose_per_kg for t in self.world.treatments.values()}
         return self._other(right, doses) if self.mistaken == "dose per kg" else right
 
     def product(self, dose_per_kg: int, weight_kg: int) -> int:
-        right = self.facts.product(dose_per_kg, weight_kg)
+        right = super().product(dose_per_kg, weight_kg)
         return right + dose_per_kg * self.rng.choice((-10, 10)) if self.mistaken == "product" else right
 
     def _other(self, right: Value, values: Iterable[Value]) -> Value:

@@ -41,7 +41,7 @@ class ClinicTeacher(RuleTeacher):
             return None
         right = reason(Facts(self.world), case)
         for mistaken in rng.sample(FACTS, len(FACTS)):
-            wrong = reason(MistakenFacts(Facts(self.world), mistaken, rng), case)
+            wrong = reason(MistakenFacts(self.world, mistaken, rng), case)
             if wrong.result != right.result:
                 others = [option.text for option in question.options if option.text != right.result]
                 return _written(question, case, wrong) or _written(question, case, wrong, rng.choice(others))
