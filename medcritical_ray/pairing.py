@@ -22,8 +22,10 @@ _OF_TRACES: tuple[PairSource, ...] = ("correction", "own")
 class PairingCounts:
     """What became of the candidates: pairs by source, drops by "source: reason", and what luck would have made.
 
-    `num_agreed` wrong attempts have repairs that agree on the key, before any other bound; `num_by_guessing` would be
-    expected to if every repair were a blind guess among the options that the attempt did not choose.
+    `num_agreed` wrong attempts have a repair that enough agree with, before any other bound; `num_by_guessing` would
+    have one by luck. Where repairs agree on the key: if each were a blind guess among the options that the attempt did
+    not choose. Where tries agree on the steps: if as many repairs did so on the way to the key as on the way to each
+    other option, which is an upper bound, since mistakes are shared, too.
     """
 
     pairs: Counter[PairSource] = field(default_factory=Counter)
@@ -57,10 +59,13 @@ class _PairMaker:
         self.config = config
         self.counts = counts
         self.attempts = [t for t in trajectories if t.task == "solve"]
+        self.repairs = [t for t in trajectories if t.task == "repair"]
         self.corrections: dict[tuple[Task, int], list[Trajectory]] = defaultdict(list)
         for trajectory in trajectories:
             if trajectory.task != "solve":
                 self.corrections[trajectory.task, trajectory.attempt].append(trajectory)
+        right = self._right([*self.attempts, *self.repairs])
+        self.votes = Counter(steps for steps in map(_steps, right) if steps)
 
     def sources(self) -> dict[PairSource, Callable[[], Iterator[PreferencePair]]]:
         return {
@@ -71,27 +76,29 @@ class _PairMaker:
         }
 
     def correction_pairs(self) -> Iterator[PreferencePair]:
-        """A repair that reaches the key, preferred to the attempt that it repairs."""
+        """A repair that reaches the key, preferred to the attempt that it repairs.
+
+        Where tries agree on the steps, all wrong attempts of the question share the repair that most of them agree on.
+        """
         for attempt in self._wrong_attempts("correction"):
-            repairs = self.corrections["repair", attempt.attempt]
-            self.counts.num_by_guessing += self._chance_of_guessing(len(repairs))
-            repaired = self._agreed_repairs(repairs, "correction")
-            if repaired:
+            repairs = self._repairs_for(attempt)
+            self.counts.num_by_guessing += self._chance_of_guessing(repairs)
+            repair = self._agreed_repair(repairs, "correction")
+            if repair:
                 self.counts.num_agreed += 1
-                reason = f"{len(repaired)} of {len(repairs)} repairs reach the key"
-                yield from self._pair("correction", self._solve(), _most_common(repaired), attempt, reason)
+                yield from self._pair("correction", self._solve(), repair, attempt, self._reason(repair, repairs))
 
     def own_pairs(self) -> Iterator[PreferencePair]:
         """A right attempt, preferred to one that is not: a policy drifts to cut off or unreadable ones if none of them
         is ever rejected.
         """
-        right = [t for t in self.attempts if t.correct and self._answer_is_sound(t)]
+        right = self._right(self.attempts)
         for attempt in self.attempts:
             if attempt.correct:
                 continue
             if right:
                 reason = f"{len(right)} of {len(self.attempts)} attempts reach the key"
-                yield from self._pair("own", self._solve(), _most_common(right), attempt, reason)
+                yield from self._pair("own", self._solve(), self._most_voted(right), attempt, reason)
             else:
                 self.counts.drop("own", "no right attempt")
 
@@ -99,14 +106,12 @@ class _PairMaker:
         """For the corrector: a repair that reaches the key, preferred to one of the same attempt that does not."""
         for attempt in self._wrong_attempts("repair"):
             repairs = self.corrections["repair", attempt.attempt]
-            repaired = self._agreed_repairs(repairs, "repair")
+            repair = self._agreed_repair(repairs, "repair")
             failed = [t for t in repairs if t.answer and not t.correct]
-            if repaired and failed:
-                reason = f"{len(repaired)} of {len(repairs)} repairs reach the key"
-                yield from self._pair(
-                    "repair", self._correct(attempt, "repair"), _most_common(repaired), failed[0], reason
-                )
-            elif repaired:
+            if repair and failed:
+                reason = self._reason(repair, repairs)
+                yield from self._pair("repair", self._correct(attempt, "repair"), repair, failed[0], reason)
+            elif repair:
                 self.counts.drop("repair", "no repair fails")
 
     def keep_pairs(self) -> Iterator[PreferencePair]:
@@ -129,19 +134,45 @@ class _PairMaker:
             elif not attempt.correct:
                 yield attempt
 
-    def _agreed_repairs(self, repairs: list[Trajectory], source: PairSource) -> list[Trajectory]:
-        """The repairs that reach the key, if enough do that luck is a poor explanation; else none, counted."""
-        repaired = [t for t in repairs if t.correct and self._answer_is_sound(t)]
-        if len(repaired) >= self.config.min_agreement:
-            return repaired
-        self.counts.drop(source, "too few repairs agree" if repaired else "no repair reaches the key")
-        return []
+    def _repairs_for(self, attempt: Trajectory) -> list[Trajectory]:
+        return self.repairs if self.config.agree_on == "steps" else self.corrections["repair", attempt.attempt]
+
+    def _agreed_repair(self, repairs: list[Trajectory], source: PairSource) -> Trajectory | None:
+        """The repair that reaches the key and most right tries agree with, if enough agree; else None, counted."""
+        right = self._right(repairs)
+        best = self._most_voted(right) if right else None
+        if best and self._num_agreeing(best, right) >= self.config.min_agreement:
+            return best
+        self.counts.drop(source, "too few repairs agree" if best else "no repair reaches the key")
+        return None
+
+    def _num_agreeing(self, repair: Trajectory, right: list[Trajectory]) -> int:
+        return self.votes[_steps(repair)] if self.config.agree_on == "steps" else len(right)
+
+    def _most_voted(self, right: list[Trajectory]) -> Trajectory:
+        """The first of those whose steps most of the question's right tries share: more than agreeing on the answer."""
+        return max(right, key=lambda t: self.votes[_steps(t)])
+
+    def _right(self, trajectories: list[Trajectory]) -> list[Trajectory]:
+        return [t for t in trajectories if t.correct and self._answer_is_sound(t)]
+
+    def _reason(self, repair: Trajectory, repairs: list[Trajectory]) -> str:
+        right = self._right(repairs)
+        if self.config.agree_on == "steps":
+            return f"{self._num_agreeing(repair, right)} tries agree on the steps"
+        return f"{len(right)} of {len(repairs)} repairs reach the key"
 
     def _answer_is_sound(self, trajectory: Trajectory) -> bool:
         return trajectory.agrees or not self.config.require_agreement_of_answer
 
-    def _chance_of_guessing(self, num_tries: int) -> float:
-        return float(binom.sf(self.config.min_agreement - 1, num_tries, guess_chance(self.question)))
+    def _chance_of_guessing(self, repairs: list[Trajectory]) -> float:
+        chance = guess_chance(self.question)
+        if self.config.agree_on == "key":
+            return float(binom.sf(self.config.min_agreement - 1, len(repairs), chance))
+        changed = [t for t in repairs if t.answer and not t.correct and t.first_wrong_step is not None]
+        votes = Counter((_steps(t), t.answer) for t in changed)
+        agreed = {answer for (_, answer), num in votes.items() if num >= self.config.min_agreement}
+        return len(agreed) * chance / (1 - chance) if chance < 1 else 1.0
 
     def _solve(self) -> str:
         return solve_prompt(self.question.unkeyed())
@@ -212,7 +243,5 @@ def _out_of_bounds(better: str, worse: str, config: PairsConfig) -> str | None:
     return None
 
 
-def _most_common(trajectories: Sequence[Trajectory]) -> Trajectory:
-    """The first of those whose trace occurs most often: agreement on the steps, beyond agreement on the answer."""
-    occurrences = Counter(t.trace for t in trajectories)
-    return max(trajectories, key=lambda t: occurrences[t.trace])
+def _steps(trajectory: Trajectory) -> tuple[str, ...]:
+    return tuple(steps_of(trajectory.trace))

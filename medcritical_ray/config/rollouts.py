@@ -52,9 +52,12 @@ class PairsConfig(Part):
     )
     max_pairs: int = Field(default=20_000, ge=1, description="Pairs per iteration, at most.")
     max_pairs_per_question: int = Field(default=2, ge=1, description="Pairs per question and source, at most.")
-    min_agreement: int = Field(
-        default=2, ge=1, description="Of the M corrections of an attempt, those that must reach the key (m of M)."
+    agree_on: Literal["key", "steps"] = Field(
+        default="key",
+        description="A repair is trusted if enough of its attempt's repairs reach the key; or, where students say the "
+        "same in the same words, if enough of the question's right tries, attempts and repairs alike, have its steps.",
     )
+    min_agreement: int = Field(default=2, ge=1, description="Repairs or tries that must agree.")
     max_length_ratio: float = Field(
         default=2.0, ge=1, description="Characters of the longer trace over the shorter's, at most."
     )

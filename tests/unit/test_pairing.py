@@ -29,6 +29,7 @@ BREAK = "Check: step 2 is wrong: not so.\nStep 2: it is treated with rest.\nAnsw
 CORRECTION = PairsConfig(shares={"correction": 1.0}, mode="trajectory", min_agreement=1, min_edit_distance_chars=1)
 OWN = CORRECTION.model_copy(update={"shares": {"own": 1.0}})
 REPAIRS = CORRECTION.model_copy(update={"shares": {"repair": 1.0}})
+BY_STEPS = CORRECTION.model_copy(update={"agree_on": "steps", "min_agreement": 2})
 KEEPS = CORRECTION.model_copy(update={"shares": {"keep": 1.0}})
 
 
@@ -156,6 +157,35 @@ def test_the_repair_whose_steps_most_others_share_is_chosen():
     odd = REPAIR.replace("treated with amoxicillin", "cured by amoxicillin")
     pairs, _ = paired([*attempts(WRONG), *repairs(odd, REPAIR, REPAIR)], CORRECTION)
     assert [pair.chosen for pair in pairs] == [RIGHT]
+
+
+def test_where_tries_agree_on_the_steps_another_attempts_repair_is_a_witness_and_is_shared():
+    trajectories = [*attempts(WRONG, WRONG, WRONG), *repairs(REPAIR), *repairs(REPAIR, FAILED_REPAIR, number=1)]
+    assert paired(trajectories, CORRECTION.model_copy(update={"min_agreement": 2}))[0] == []
+    pairs, drops = paired(trajectories, BY_STEPS)
+    assert [pair.chosen for pair in pairs] == [RIGHT, RIGHT]
+    assert pairs[0].reason == "2 tries agree on the steps"
+    assert drops == {"correction: over the limit per question": 1}
+
+
+def test_where_tries_agree_on_the_steps_a_right_attempt_is_a_witness_but_never_the_correction():
+    assert len(paired([*attempts(WRONG, RIGHT), *repairs(REPAIR)], BY_STEPS)[0]) == 1
+    assert paired(attempts(WRONG, RIGHT, RIGHT), BY_STEPS) == ([], {"correction: no repair reaches the key": 1})
+
+
+def test_repairs_that_reach_the_key_by_other_steps_do_not_agree_on_the_steps():
+    odd = REPAIR.replace("treated with amoxicillin", "cured by amoxicillin")
+    trajectories = [*attempts(WRONG), *repairs(REPAIR, odd)]
+    assert len(paired(trajectories, CORRECTION.model_copy(update={"min_agreement": 2}))[0]) == 1
+    assert paired(trajectories, BY_STEPS) == ([], {"correction: too few repairs agree": 1})
+
+
+def test_traces_without_steps_do_not_agree_on_the_steps():
+    bare = "Check: the answer is wrong: no.\nAnswer: amoxicillin (C)"
+    without_steps = written("solve", 0, 0, "Surely.\nAnswer: aspirin (D)")
+    tries = [written("repair", 0, sample, bare, "Surely.\nAnswer: aspirin (D)") for sample in range(2)]
+    assert [trajectory.correct for trajectory in tries] == [True, True]
+    assert paired([without_steps, *tries], BY_STEPS) == ([], {"correction: too few repairs agree": 1})
 
 
 def test_the_right_letter_beside_another_options_text_is_not_chosen():
@@ -391,3 +421,13 @@ def test_the_number_expected_by_guessing_is_that_of_the_binomial_distribution():
     assert counts.num_by_guessing == pytest.approx(14 / 27)
     assert counts.num_agreed == 1
     assert counts.pairs == {"correction": 1}
+
+
+def test_where_tries_agree_on_the_steps_luck_is_told_by_those_that_agree_on_the_way_to_other_options():
+    # Two of the three options that are not the attempt's are wrong, and repairs agree on the way to one of them.
+    counts = PairingCounts()
+    make_pairs(
+        QUESTION, [*attempts(WRONG), *repairs(REPAIR, REPAIR, FAILED_REPAIR, FAILED_REPAIR, BREAK)], BY_STEPS, counts
+    )
+    assert counts.num_by_guessing == pytest.approx(1 / 2)
+    assert counts.num_agreed == 1
