@@ -123,14 +123,27 @@ def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Pr
 
 
 def play_to_the_end(game: "Game") -> None:
-    """Stage 1, stage 2, and summary.json."""
+    """Stage 1, stage 2, and summary.json; the report is written after every iteration, and however this ends."""
     from medcritical_ray.files import write_json
     from medcritical_ray.self_play import self_play
     from medcritical_ray.stage_one import stage_one
     from medcritical_ray.summary import summarise
 
-    policy = self_play(game, stage_one(game))
-    write_json(game.run.summary_file, summarise(game, policy.version))
+    try:
+        policy = self_play(game, stage_one(game), after_each=lambda: keep_report(game.run))
+        write_json(game.run.summary_file, summarise(game, policy.version))
+    finally:
+        keep_report(game.run)
+
+
+def keep_report(run: "RunDirectory") -> None:
+    """Writes the run's report. A run goes on without one, and says so in its events."""
+    from medcritical_ray.report import write_report
+
+    try:
+        write_report(run, run.report_file)
+    except Exception as error:  # noqa: BLE001 (days of work are not to end in a page)
+        run.append_event("report not written", cause=repr(error))
 
 
 def plan_of(config: "Config") -> "Plan":

@@ -71,10 +71,6 @@ class Session:
     team: Team
     progress: Progress
 
-    def show_step(self, metrics: dict[str, float]) -> None:
-        """Tells how far a training is: an `OnStep`."""
-        self.progress.advance("train", int(metrics["step"]), int(metrics["num_steps"]))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Game(Session):
@@ -115,6 +111,16 @@ class Game(Session):
             raise self._failure(iteration, phase, error) from error
         self.progress.finish_phase(iteration, phase, seconds, result)
         return result
+
+    def step_keeper(self, iteration: int, phase: str) -> OnStep:
+        """Who keeps a training's steps in the run, from its first on, and tells how far it is."""
+        self.run.forget_steps(iteration, phase)
+
+        def on_step(metrics: dict[str, float]) -> None:
+            self.run.append_step(iteration, phase, metrics)
+            self.progress.advance("train", int(metrics["step"]), int(metrics["num_steps"]))
+
+        return on_step
 
     def _failure(self, iteration: int, phase: str, error: Exception) -> MedCriticalError:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -190,3 +190,9 @@ def _clinic_splits(config: Config) -> Splits:
         dev=questions("dev", config.questions.num_dev, EXAM_SEED),
         test=questions("test", config.questions.num_test, EXAM_SEED),
     )
+
+
+def round_questions(config: Config, train: QuestionSet, iteration: int) -> QuestionSet:
+    """The training questions of one round: a window that moves on over those that stage 1 left, and starts over."""
+    num_questions = config.generate.num_questions or train.num_questions
+    return train.window(config.teacher.num_questions_seen + (iteration - 1) * num_questions, num_questions)

@@ -5,6 +5,7 @@ runs/<name>/
   policies/v0000/ …               see policies.py
   iterations/001/attempts/ …      parquet parts, see tables.py
   iterations/001/phases/pair.json one file per phase that is done, with its result
+  iterations/001/steps/train.jsonl  one JSON object per training step
   iterations/001/metrics.json     DONE is written after it, last
   events.jsonl                    one JSON object per line
   .lock                           held while a process works on the run
@@ -94,6 +95,15 @@ class RunDirectory:
         return self.path / "summary.json"
 
     @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked while a process works on the run; see RunLock."""
+        return self.path / _LOCK
+
+    @property
     def policies(self) -> Path:
         return self.path / "policies"
 
@@ -129,6 +139,21 @@ class RunDirectory:
         """What `finish_iteration` was given. Raises UserError if there are none yet."""
         return read_json(self.iteration(iteration) / "metrics.json")
 
+    def append_step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
+        """Adds the metrics of one training step, as one line."""
+        with self._steps_file(iteration, phase).open("a", encoding="utf-8") as file:
+            file.write(to_json(metrics, inf_nan_mode="null").decode() + "\n")
+
+    def steps(self, iteration: int, phase: str) -> list[dict[str, float]]:
+        """The training steps of a phase so far; none if it has not begun. A line that a crash tore is skipped."""
+        return list(_json_lines(self._steps_file(iteration, phase)))
+
+    def forget_steps(self, iteration: int, phase: str) -> None:
+        """A training that starts anew leaves none of its earlier steps."""
+        file = self._steps_file(iteration, phase)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+
     def append_event(self, event: str, **fields: Any) -> None:
         """Adds one line to events.jsonl: the time in UTC, the event, and fields of plain values."""
         entry = {"time": datetime.now(UTC), "event": event, **fields}
@@ -139,14 +164,7 @@ class RunDirectory:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The events so far, oldest first. A line that a crash tore is skipped."""
-        if not self._events_file().exists():
-            return
-        with self._events_file().open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue
+        yield from _json_lines(self._events_file())
 
     def close(self) -> None:
         if self._lock:
@@ -162,6 +180,9 @@ class RunDirectory:
 
     def _phase_file(self, iteration: int, phase: str) -> Path:
         return self.iteration(iteration) / "phases" / f"{phase}.json"
+
+    def _steps_file(self, iteration: int, phase: str) -> Path:
+        return self.iteration(iteration) / "steps" / f"{phase}.jsonl"
 
     def _events_file(self) -> Path:
         return self.path / "events.jsonl"
@@ -196,6 +217,18 @@ def _new_lock(path: Path) -> RunLock:
         return RunLock(path / _LOCK)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another run.directory") from None
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """One object per line; nothing if there is no file."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
 
 
 def _ends_torn(file: Any) -> bool:

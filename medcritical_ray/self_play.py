@@ -4,6 +4,7 @@ Written in the method's words (MedCritical, arXiv 2509.23368): generate, grade, 
 broadcast, evaluate. Who does the work, and where, is the team's affair.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from medcritical_ray.game import Game
 from medcritical_ray.model_files import is_adapter
 from medcritical_ray.play import play, write_nothing
 from medcritical_ray.policies import Policy, PolicyStore
+from medcritical_ray.prepare import round_questions
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
@@ -23,11 +25,15 @@ from medcritical_ray.tables import part_path, read_part
 TOO_FEW_PAIRS = "too few pairs to train on"
 
 
-def self_play(game: Game, policy: Policy) -> Policy:
-    """Plays every self-iteration from `policy`, the student of stage 1; returns the policy adopted in the end."""
+def self_play(game: Game, policy: Policy, after_each: Callable[[], None] = lambda: None) -> Policy:
+    """Plays every self-iteration from `policy`, the student of stage 1; returns the policy adopted in the end.
+
+    `after_each` is called after each iteration that is played now.
+    """
     for iteration in range(1, game.config.run.num_iterations + 1):
         if not game.run.is_finished(iteration):
             game.run.finish_iteration(iteration, self_iteration(game, iteration, policy))
+            after_each()
         policy = PolicyStore(game.run.policies).get(game.run.metrics(iteration)["adopted_version"])
     return policy
 
@@ -36,7 +42,7 @@ def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]
     """One round; returns its metrics, of which `adopted_version` says which policy goes on."""
     generated = game.once(iteration, "generate", lambda: generate(game, iteration, policy))
     corrected = game.once(iteration, "correct", lambda: correct(game, iteration, policy))
-    paired = game.once(iteration, "pair", lambda: pair_round(game, iteration, round_questions(game, iteration)))
+    paired = game.once(iteration, "pair", lambda: pair_round(game, iteration, _questions(game, iteration)))
     metrics = {"generate": generated, "correct": corrected, "pair": paired}
     if sum(paired["pairs"].values()) + paired["earlier_pairs"] < game.config.dpo.batch_size:
         return {**metrics, "adopted_version": policy.version, "reason": TOO_FEW_PAIRS}
@@ -50,7 +56,7 @@ def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]
 
 def generate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     """K sampled attempts per question, graded by the key alone."""
-    questions = round_questions(game, iteration)
+    questions = _questions(game, iteration)
     game.team.serve("generator", policy.version, policy.path)
     return play(
         game,
@@ -68,7 +74,7 @@ def generate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
 def correct(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     """M sampled repairs of every wrong attempt, and checks of a share of the right ones; or the teacher's repairs; or
     none, where pairs are made of none."""
-    questions = round_questions(game, iteration)
+    questions = _questions(game, iteration)
     if not game.config.pairs.take_corrections:
         return write_nothing(game.run.iteration(iteration) / "corrections", questions.num_blocks)
     if game.config.correct.policy == "teacher":
@@ -99,7 +105,7 @@ def train(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
         directory / "pairs",
         directory / "trained",
         name=f"dpo-{iteration:03d}",
-        on_step=game.show_step,
+        on_step=game.step_keeper(iteration, "train"),
     )
 
 
@@ -148,8 +154,5 @@ def choose(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     return {"dev_comparison": comparison.to_dict(), "adopted_version": policy.version if worse else iteration}
 
 
-def round_questions(game: Game, iteration: int) -> QuestionSet:
-    """The training questions of one round: a window that moves on over those that stage 1 left, and starts over."""
-    num_questions = game.config.generate.num_questions or game.train.num_questions
-    first = game.config.teacher.num_questions_seen + (iteration - 1) * num_questions
-    return game.train.window(first, num_questions)
+def _questions(game: Game, iteration: int) -> QuestionSet:
+    return round_questions(game.config, game.train, iteration)

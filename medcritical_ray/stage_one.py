@@ -35,12 +35,12 @@ def stage_one(game: Game) -> Policy:
     metrics = {"evaluate_base": game.once(STAGE_ONE, "evaluate_base", lambda: evaluate_base(game))}
     metrics["teach"] = game.once(STAGE_ONE, "teach", lambda: teach(game))
     trained = directory / "drafted"
-    metrics["draft"] = game.once(STAGE_ONE, "draft", lambda: train(game, directory / "teaching", trained, "sft-draft"))
+    metrics["draft"] = game.once(STAGE_ONE, "draft", lambda: train(game, "draft", directory / "teaching", trained))
     if game.config.sft.own_attempts:
         metrics["generate"] = game.once(STAGE_ONE, "generate", lambda: make_mistakes(game))
         metrics[CORRECT_PHASE] = game.once(STAGE_ONE, CORRECT_PHASE, lambda: correct_mistakes(game))
         trained = directory / "trained"
-        metrics["train"] = game.once(STAGE_ONE, "train", lambda: train(game, directory / "lessons", trained, "sft"))
+        metrics["train"] = game.once(STAGE_ONE, "train", lambda: train(game, "train", directory / "lessons", trained))
     metrics["publish"] = game.once(STAGE_ONE, "publish", lambda: publish(game, trained, game.run.policies))
     policy = PolicyStore(game.run.policies).get(0)
     metrics["broadcast"] = game.once(STAGE_ONE, "broadcast", lambda: broadcast(game, policy))
@@ -120,9 +120,10 @@ def correct_mistakes(game: Game) -> dict[str, Any]:
     return {**written, "dropped": dict(tally.drops), "teacher": charges.to_dict()}
 
 
-def train(game: Game, demonstrations: Path, out: Path, name: str) -> dict[str, Any]:
+def train(game: Game, phase: str, demonstrations: Path, out: Path) -> dict[str, Any]:
     """SFT from the base student."""
-    return game.team.train_sft(game.student, demonstrations, out, name=name, on_step=game.show_step)
+    on_step = game.step_keeper(STAGE_ONE, phase)
+    return game.team.train_sft(game.student, demonstrations, out, name=f"sft-{phase}", on_step=on_step)
 
 
 def publish(game: Game, trained: Path, store: Path) -> dict[str, Any]:

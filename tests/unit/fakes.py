@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
     "dpo": {"method": "full", "batch_size": 2},
     "evaluate": {"num_passes": 2},
 }
-SKILLS = {"sft-draft": 0.3, "sft": 0.5, "dpo-001": 0.7, "dpo-002": 0.8}
+SKILLS = {"sft-draft": 0.3, "sft-train": 0.5, "dpo-001": 0.7, "dpo-002": 0.8}
 """By the name of a training: the chance that the policy which comes of it solves a question or repairs an attempt."""
 
 

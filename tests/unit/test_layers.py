@@ -16,6 +16,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.export.directory",
     "medcritical_ray.harness.utils",
     "medcritical_ray.opening",
+    "medcritical_ray.report",
     "medcritical_ray.student",
     "medcritical_ray.training",
     "medcritical_ray.weights",

@@ -246,7 +246,7 @@ def test_a_full_disk_ends_a_phase_like_any_failure(finished: tuple[SmallRun, Gam
 
 
 def test_a_policy_worse_on_dev_is_recorded_and_not_adopted_and_the_old_one_goes_on(tmp_path: Path):
-    run = SmallRun(tmp_path, small_config(), SKILLS | {"sft": 0.6, "dpo-001": 0.0})
+    run = SmallRun(tmp_path, small_config(), SKILLS | {"sft-train": 0.6, "dpo-001": 0.0})
     game = run.open()
     assert play_all(game).version == 2
     metrics = game.run.metrics(1)
@@ -264,14 +264,14 @@ def test_a_policy_worse_on_dev_is_recorded_and_not_adopted_and_the_old_one_goes_
 
 def test_a_policy_that_is_worse_by_chance_alone_is_adopted(tmp_path: Path):
     config = small_config(run={"num_iterations": 1}, evaluate={"accept_p_value": 0.0})
-    game = SmallRun(tmp_path, config, SKILLS | {"sft": 0.6, "dpo-001": 0.0}).open()
+    game = SmallRun(tmp_path, config, SKILLS | {"sft-train": 0.6, "dpo-001": 0.0}).open()
     assert play_all(game).version == 1
     assert game.run.metrics(1)["dev_comparison"]["gain"] < 0
 
 
 def test_an_iteration_with_too_few_pairs_trains_nothing_and_the_run_goes_on(tmp_path: Path):
     # A policy that is always right leaves nothing to correct.
-    run = SmallRun(tmp_path, small_config(), SKILLS | {"sft": 1.0})
+    run = SmallRun(tmp_path, small_config(), SKILLS | {"sft-train": 1.0})
     game = run.open()
     assert play_all(game).version == 0
     for iteration in (1, 2):

@@ -1,0 +1,157 @@
+"""The page: a run's figures, plots and trajectories, put into the template."""
+
+import json
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from medcritical_ray.config import Config
+from medcritical_ray.files import atomic_path
+from medcritical_ray.prepare import round_questions, split_path
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.report.figures import PHASES, Round, RunFigures, run_figures
+from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
+from medcritical_ray.report.trajectories import OUTCOMES, Example, examples
+from medcritical_ray.run_directory import RunDirectory
+
+_TRAININGS = ("draft", "train")
+
+
+def write_report(run: RunDirectory, path: Path) -> None:
+    """Writes the report of a run, whatever its state. Raises UserError if there is no run, or a file is damaged."""
+    text = render_report(run)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render_report(run: RunDirectory) -> str:
+    """The report as one HTML page that loads nothing from elsewhere. What models wrote is escaped."""
+    figures = run_figures(run)
+    shown, totals = examples(run, _rounds_with_questions(run, figures))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "proportion": proportion, "number": number}
+    return environment.from_string(_resource("page.html")).render(
+        figures=figures,
+        outcome=outcome_sentence(figures),
+        plots=_plots(run, figures),
+        funnels=[funnel(each) for each in figures.rounds if each.iteration],
+        drops=drops_table(figures.rounds),
+        phases=[phase for phase in PHASES if any(phase in each.phases for each in figures.rounds)],
+        record=json.dumps(figures.record, indent=2, ensure_ascii=False),
+        outcomes=[(outcome, totals[outcome]) for outcome in OUTCOMES if outcome in totals],
+        num_shown=len(shown),
+        examples=_script_data(shown),
+        style=Markup(_resource("style.css")),
+        reader=Markup(_resource("reader.js")),
+    )
+
+
+def outcome_sentence(figures: RunFigures) -> str:
+    """What the run came to so far, in a sentence or two."""
+    state = figures.state
+    where = f"{'iteration ' + str(state.iteration) if state.iteration else 'stage 1'}, {state.phase or 'begin'}"
+    standing = {
+        "finished": "",
+        "in progress": f"In progress; done so far: {where}. ",
+        "failed": f"Failed in {where}: {state.cause} ",
+        "stopped": f"Stopped after {where}; it can be resumed. ",
+    }[state.state]
+    if figures.final is None or figures.final.test is None:
+        return f"{standing}No policy has been evaluated yet."
+    accuracy = proportion(figures.final.test["accuracy"])
+    if figures.gain is None or figures.rounds[0].test is None:
+        return f"{standing}After {figures.final.name}, {accuracy} of the test questions are answered rightly."
+    before = percent(figures.rounds[0].test["accuracy"]["value"])
+    return (
+        f"{standing}Accuracy on {figures.gain.num_questions:,} test questions went from {before} after stage 1 to "
+        f"{accuracy} after {figures.final.name}: {100 * figures.gain.gain:+.1f} points (McNemar's exact test, "
+        f"p = {figures.gain.p_value:.2g})."
+    )
+
+
+def funnel(each: Round) -> dict[str, Any]:
+    """From attempts to pairs, of one iteration: (stage, number), each as far as its phase is done."""
+    generated, corrected, paired = (each.phases.get(name, {}) for name in ("generate", "correct", "pair"))
+    stages: list[tuple[str, int]] = []
+    if generated:
+        stages += [
+            ("attempts", generated["num_trajectories"]),
+            ("right", generated.get("solve_right", 0)),
+            ("wrong, with an answer", generated.get("solve_wrong", 0)),
+            ("unfinished or unreadable", generated.get("solve_unreadable", 0)),
+        ]
+    if corrected:
+        tasks = Counter(
+            {task: sum(v for k, v in corrected.items() if k.startswith(task)) for task in ("repair", "check")}
+        )
+        stages += [
+            ("repairs", tasks["repair"]),
+            ("repairs that reach the key", corrected.get("repair_right", 0)),
+            ("checks", tasks["check"]),
+        ]
+    if paired:
+        stages += [("candidates", sum(paired["candidates"].values())), ("pairs made", sum(paired["pairs"].values()))]
+        stages += [("and from earlier iterations", paired["earlier_pairs"])]
+    return {"name": each.name, "stages": stages, "widest": max((num for _, num in stages), default=1) or 1}
+
+
+def drops_table(rounds: list[Round]) -> list[tuple[str, list[int]]]:
+    """Reason -> how many candidates were dropped for it, in each self-iteration that has paired."""
+    paired = [each.phases["pair"]["dropped"] for each in rounds if "pair" in each.phases]
+    reasons = sorted({reason for dropped in paired for reason in dropped})
+    return [(reason, [dropped.get(reason, 0) for dropped in paired]) for reason in reasons]
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def proportion(share: dict[str, Any] | None) -> str:
+    """Such as "88.8 % [86.7, 90.6]"; a dash where nothing was counted."""
+    if not share or not share["n"]:
+        return "–"
+    return f"{percent(share['value'])} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:,.2g}"
+
+
+def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
+    evaluated = [(each.name, each.test["accuracy"], bool(each.adopted)) for each in figures.rounds if each.test]
+    base = [("base", figures.base["accuracy"], True)] if figures.base else []
+    names = [each.name for each in figures.rounds]
+    seconds = {phase: [each.phases.get(phase, {}).get("seconds", 0.0) for each in figures.rounds] for phase in PHASES}
+    trainings = {}
+    for each in figures.rounds:
+        for phase in _TRAININGS:
+            if steps := run.steps(each.iteration, phase):
+                title = f"{each.name}, {'draft' if phase == 'draft' else 'SFT' if each.iteration == 0 else 'DPO'}"
+                trainings[title] = Markup(plot_training(title, steps))
+    return {
+        "accuracy": Markup(plot_accuracy([*base, *evaluated])) if base or evaluated else None,
+        "seconds": Markup(plot_seconds(names, seconds)) if any(map(any, seconds.values())) else None,
+        "trainings": trainings,
+    }
+
+
+def _rounds_with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple[int, QuestionSet]]:
+    config = Config.model_validate(figures.record["config"])
+    train = QuestionSet.whole(split_path(run, "train"), config.questions.block_size)
+    return [
+        (each.iteration, round_questions(config, train, each.iteration)) for each in figures.rounds if each.iteration
+    ]
+
+
+def _script_data(shown: list[Example]) -> Markup:
+    """JSON inside a script element: "<" is written as an escape, so that no text can end the element."""
+    text = json.dumps([example.to_dict() for example in shown], ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _resource(name: str) -> str:
+    return files("medcritical_ray.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,80 @@
+"use strict";
+(() => {
+  const PAGE = 20;
+  const examples = JSON.parse(document.getElementById("examples").textContent);
+  const form = document.getElementById("filter");
+  const list = document.getElementById("list");
+  const found = document.getElementById("found");
+  const more = document.getElementById("more");
+  let matching = [];
+  let shown = 0;
+
+  function element(tag, className, text) {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (text !== undefined) made.textContent = text;
+    return made;
+  }
+
+  function side(title, isRight, trace, firstDifference) {
+    const box = element("div", "side");
+    const heading = element("h4", "", title);
+    heading.append(" ", element("span", isRight ? "right" : "wrong", isRight ? "right" : "wrong"));
+    box.append(heading);
+    let step = 0;
+    for (const text of trace.split("\n")) {
+      if (/^(Step|步骤) ?\d/.test(text.trim())) step += 1;
+      const isStep = step > 0 && /^(Step|步骤) ?\d/.test(text.trim());
+      const isAnswer = !isStep && /^(Answer|答案)/.test(text.trim());
+      const differs = firstDifference !== null &&
+        (isStep ? step === firstDifference : isAnswer && step + 1 === firstDifference);
+      box.append(element("div", differs ? "line differs" : "line", text));
+    }
+    return box;
+  }
+
+  function article(example) {
+    const made = element("article");
+    const labels = Object.entries(example.labels).map(([name, value]) => `${name}: ${value}`).join(", ");
+    made.append(element("p", "soft",
+      [`iteration ${example.iteration}`, example.question_id, example.outcome, labels].filter(Boolean).join(" · ")));
+    made.append(element("p", "", example.stem));
+    made.append(element("p", "soft", `${example.options.join("   ")}   key: ${example.key}`));
+    const sides = element("div", "sides");
+    sides.append(side(`Attempt, answers ${example.answer || "nothing that can be read"}:`,
+      example.answer === example.key, example.attempt, example.first_difference));
+    if (example.correction)
+      sides.append(side(`Correction, answers ${example.corrected_answer || "nothing that can be read"}:`,
+        example.corrected_answer === example.key, example.correction, example.first_difference));
+    made.append(sides);
+    return made;
+  }
+
+  function showMore() {
+    list.append(...matching.slice(shown, shown + PAGE).map(article));
+    shown = Math.min(shown + PAGE, matching.length);
+    more.hidden = shown >= matching.length;
+    found.textContent = `${shown} of ${matching.length} shown`;
+  }
+
+  function filter() {
+    const outcome = form.outcome.value;
+    const iteration = form.iteration.value;
+    const words = form.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    matching = examples.filter((example) => {
+      if (outcome && example.outcome !== outcome) return false;
+      if (iteration && String(example.iteration) !== iteration) return false;
+      const text = [example.question_id, example.stem, ...example.options, ...Object.values(example.labels),
+        example.attempt, example.correction].join("\n").toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+    shown = 0;
+    list.replaceChildren();
+    showMore();
+  }
+
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  more.addEventListener("click", showMore);
+  filter();
+})();

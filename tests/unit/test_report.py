@@ -1,0 +1,198 @@
+"""The report of small runs: finished, failed, and with text that would like to be markup."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import SmallRun, small_config
+
+from jobs.self_play import play_to_the_end
+from medcritical_ray.errors import RunFailed, UserError
+from medcritical_ray.questions import write_questions
+from medcritical_ray.records import Trajectory
+from medcritical_ray.report import render_report, write_report
+from medcritical_ray.report.figures import run_figures
+from medcritical_ray.report.page import drops_table, funnel, outcome_sentence, proportion
+from medcritical_ray.report.trajectories import PER_OUTCOME, outcome_of
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_state import run_state
+from medcritical_ray.tables import part_path, read_part, write_part
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_waiting_for_the_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    game = SmallRun(tmp_path_factory.mktemp("finished"), small_config()).open()
+    with game.run:
+        play_to_the_end(game)
+    return RunDirectory(game.run.path)
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run whose machine died in the attempts of the second iteration."""
+    game = SmallRun(tmp_path_factory.mktemp("failed"), small_config()).open(fails_at=53)
+    with game.run, pytest.raises(RunFailed, match="iteration 2, generate"):
+        play_to_the_end(game)
+    return RunDirectory(game.run.path)
+
+
+def examples_in(page: str) -> list[dict]:
+    [text] = re.findall(r'<script type="application/json" id="examples">(.*?)</script>', page, re.DOTALL)
+    return json.loads(text)
+
+
+def test_a_run_leaves_its_report(finished: RunDirectory):
+    page = finished.report_file.read_text()
+    assert page == render_report(finished)
+    assert '<span class="state finished">finished</span>' in page
+
+
+def test_the_outcome_is_told_in_a_sentence_with_its_figures(finished: RunDirectory):
+    figures = run_figures(finished)
+    before, after = figures.rounds[0].test["accuracy"], figures.final.test["accuracy"]
+    assert outcome_sentence(figures) == (
+        f"Accuracy on 8 test questions went from {100 * before['value']:.1f} % after stage 1 to "
+        f"{100 * after['value']:.1f} % [{100 * after['low']:.1f}, {100 * after['high']:.1f}] after "
+        f"iteration {figures.final.iteration}: {100 * (after['value'] - before['value']):+.1f} points "
+        f"(McNemar's exact test, p = {figures.gain.p_value:.2g})."
+    )
+
+
+def test_the_page_loads_nothing_from_elsewhere(finished: RunDirectory):
+    page = finished.report_file.read_text()
+    loading = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"|url\(([^)]*)\)|@import', page)
+    assert {target or url for target, url in loading} >= {"#accuracy", "#trajectories"}
+    assert all((target or url).startswith(("#", "'#", '"#')) for target, url in loading)
+
+
+def test_a_failed_run_has_a_report_that_says_where_and_why(failed: RunDirectory):
+    page = failed.report_file.read_text()
+    assert '<span class="state failed">failed</span>' in page
+    assert "Failed in iteration 2, generate: RuntimeError(&#39;the machine died&#39;)" in page
+    assert run_state(failed).cause == "RuntimeError('the machine died')"
+    assert [each.iteration for each in run_figures(failed).rounds] == [0, 1]
+
+
+def test_a_run_that_somebody_works_on_is_in_progress(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run:
+        assert run_state(game.run).state == "in progress"
+        assert "In progress; done so far: stage 1, begin" in render_report(game.run)
+    assert run_state(game.run).state == "stopped"
+    assert "No policy has been evaluated yet." in render_report(game.run)
+
+
+def test_the_steps_of_every_training_are_drawn(finished: RunDirectory):
+    page = finished.report_file.read_text()
+    for title in ("stage 1, draft", "stage 1, SFT", "iteration 1, DPO", "iteration 2, DPO"):
+        assert f"<h3>{title}</h3>" in page
+    assert finished.steps(1, "train") == [{"step": 1.0, "num_steps": 1.0, "loss": 0.5}]
+
+
+def test_the_funnel_counts_what_was_written(finished: RunDirectory):
+    stages = dict(funnel(run_figures(finished).rounds[1])["stages"])
+    attempts = [t for b in range(2) for t in read_part(part_path(finished.iteration(1) / "attempts", b), Trajectory)]
+    assert stages["attempts"] == len(attempts) == 16
+    assert stages["right"] == sum(t.correct for t in attempts)
+    assert stages["pairs made"] == sum(finished.result(1, "pair")["pairs"].values())
+
+
+def test_drops_have_a_column_for_each_iteration(finished: RunDirectory):
+    rows = dict(drops_table(run_figures(finished).rounds))
+    for reason, nums in rows.items():
+        assert nums == [finished.result(number, "pair")["dropped"].get(reason, 0) for number in (1, 2)]
+    assert rows
+
+
+def test_what_models_and_exams_wrote_is_text_and_never_markup(tmp_path: Path):
+    hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)> &"
+    small = SmallRun(tmp_path, small_config())
+    game = small.open()
+    with game.run:
+        play_to_the_end(game)
+    run = RunDirectory(game.run.path)
+    part = part_path(run.iteration(1) / "attempts", 0)
+    attempts = read_part(part, Trajectory)
+    write_part(part.parent, 0, [replace(attempt, trace=hostile, correct=False) for attempt in attempts], Trajectory)
+    train = run.path / "data" / "train.parquet"
+    write_questions(train, [replace(question, stem=hostile, labels={hostile: hostile}) for question in game.train])
+    test = run.path / "data" / "test.parquet"
+    write_questions(test, [replace(question, labels={hostile: hostile}) for question in game.test])
+    page = render_report(run)
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert any(example["stem"] == hostile and example["attempt"] == hostile for example in examples_in(page))
+
+
+def test_examples_are_bounded_by_outcome_and_all_are_counted(finished: RunDirectory, monkeypatch: pytest.MonkeyPatch):
+    assert PER_OUTCOME == 250
+    whole = examples_in(finished.report_file.read_text())
+    monkeypatch.setattr("medcritical_ray.report.trajectories.PER_OUTCOME", 3)
+    page = render_report(finished)
+    few = examples_in(page)
+    assert {example["outcome"] for example in few} == {example["outcome"] for example in whole}
+    num_repaired = sum(example["outcome"] == "repaired" for example in whole)
+    assert num_repaired > 3 == sum(example["outcome"] == "repaired" for example in few)
+    assert f"{num_repaired} repaired" in page
+
+
+def test_an_example_marks_the_first_step_that_differs(finished: RunDirectory):
+    for example in examples_in(finished.report_file.read_text()):
+        if example["outcome"] == "repaired":
+            assert (
+                example["attempt"].splitlines()[1:][: example["first_difference"] - 1]
+                == (example["correction"].splitlines()[1:][: example["first_difference"] - 1])
+            )
+
+
+@pytest.mark.parametrize(
+    ("was_correct", "corrected", "outcome"),
+    [
+        (False, None, "not corrected"),
+        (False, ("C", True), "repaired"),
+        (False, ("B", False), "still wrong"),
+        (False, ("", False), "unreadable"),
+        (True, ("C", True), "kept right"),
+        (True, ("B", False), "broken"),
+    ],
+)
+def test_what_became_of_an_attempt(was_correct: bool, corrected: tuple[str, bool] | None, outcome: str):
+    attempt = Trajectory(
+        iteration=1,
+        question_id="q",
+        task="solve",
+        attempt=0,
+        sample=0,
+        version=0,
+        output="",
+        trace="",
+        finished=True,
+        num_tokens=1,
+        answer="A",
+        agrees=True,
+        correct=was_correct,
+    )
+    correction = replace(attempt, task="repair", answer=corrected[0], correct=corrected[1]) if corrected else None
+    assert outcome_of(attempt, correction) == outcome
+
+
+def test_a_proportion_of_nothing_is_a_dash():
+    assert proportion({"k": 0, "n": 0, "value": 0.0, "low": 0.0, "high": 1.0}) == "–"
+    assert proportion({"k": 1, "n": 2, "value": 0.5, "low": 0.095, "high": 0.905}) == "50.0 % [9.5, 90.5]"
+
+
+def test_there_is_no_report_without_a_run(tmp_path: Path):
+    with pytest.raises(UserError, match="there is no run in"):
+        write_report(RunDirectory(tmp_path), tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
