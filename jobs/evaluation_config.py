@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from jobs.runs import run_config
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import dump_config, load_config
 from medcritical_ray.context import check_context, longest_prompt_tokens, model_positions
@@ -13,6 +12,7 @@ from medcritical_ray.fit import ClusterResources, engine_shortfalls
 from medcritical_ray.gpu_memory import engine_memory
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
 from medcritical_ray.policies import COMPLETE, MANIFEST
+from medcritical_ray.prepare import run_config
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.served import ServedPolicy, served_policy

@@ -1,12 +1,10 @@
-"""The run that a file on disk belongs to, what it was configured with, and what it trains on."""
+"""The run that a file on disk belongs to, and what it trains on."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import ValidationError
 
-from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.policies import MANIFEST
 from medcritical_ray.prepare import split_path
@@ -23,15 +21,6 @@ def find_run(path: Path) -> RunDirectory | None:
     runs/demo/student or runs/demo/data/test.parquet."""
     parents = path.resolve().parents[:2]
     return next((RunDirectory(parent) for parent in parents if (parent / "run.json").exists()), None)
-
-
-def run_config(run: RunDirectory, remedy: str) -> Config:
-    """The config in a run's record. Raises UserError, which ends with the remedy, if this version of the package does
-    not take it."""
-    try:
-        return Config.model_validate(run.record().config)
-    except ValidationError:
-        raise UserError(f"the config in {run.path / 'run.json'} is of another version: {remedy}") from None
 
 
 def stems_trained_on(policy: Path, questions: Iterable[Question]) -> SharedStems | None:

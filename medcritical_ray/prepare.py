@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from medcritical_ray.clinic.exam import Split, make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
@@ -190,6 +190,15 @@ def _clinic_splits(config: Config) -> Splits:
         dev=questions("dev", config.questions.num_dev, EXAM_SEED),
         test=questions("test", config.questions.num_test, EXAM_SEED),
     )
+
+
+def run_config(run: RunDirectory, remedy: str) -> Config:
+    """The config in a run's record. Raises UserError, which ends with the remedy, if this version of the package does
+    not take it."""
+    try:
+        return Config.model_validate(run.record().config)
+    except ValidationError:
+        raise UserError(f"the config in {run.path / 'run.json'} is of another version: {remedy}") from None
 
 
 def round_questions(config: Config, train: QuestionSet, iteration: int) -> QuestionSet:

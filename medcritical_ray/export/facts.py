@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.config import Config
-from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG
 from medcritical_ray.policies import Policy, PolicyStore, verify_policy
-from medcritical_ray.prepare import QUESTIONS_PHASE, split_path
+from medcritical_ray.prepare import QUESTIONS_PHASE, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run_record import RunRecord
@@ -74,27 +72,20 @@ def chosen_policy(run: RunDirectory, version: int | None) -> Policy:
     Raises UserError if there is no run, no such policy, or if a file is not what was published.
     """
     if version is None:
-        version = _adopted_version(run, run_config(run).run.num_iterations)
+        version = _adopted_version(run, _config(run).run.num_iterations)
     policy = PolicyStore(run.policies).get(version)
     verify_policy(policy.path)
     return policy
 
 
-def run_config(run: RunDirectory) -> Config:
-    """The config of a run. Raises UserError if this version of the package does not take it."""
-    record = run.record()
-    try:
-        return Config.model_validate(record.config)
-    except ValidationError:
-        raise UserError(
-            f"the config in {run.path / 'run.json'} is of another version: export with medcritical_ray "
-            f"{record.code_version} as it was when the run was made"
-        ) from None
+def _config(run: RunDirectory) -> Config:
+    version = run.record().code_version
+    return run_config(run, f"export with medcritical_ray {version} as it was when the run was made")
 
 
 def facts_of(run: RunDirectory, policy: Policy) -> Facts:
     """Reads what the run has kept. Raises UserError if a file of it is damaged."""
-    config = run_config(run)
+    config = _config(run)
     stages = _stages(run, config.run.num_iterations)
     return Facts(
         run=run.path.resolve().name,

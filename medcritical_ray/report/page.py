@@ -9,9 +9,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from medcritical_ray.config import Config
 from medcritical_ray.files import atomic_path
-from medcritical_ray.prepare import round_questions, split_path
+from medcritical_ray.prepare import round_questions, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.report.figures import PHASES, Round, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
@@ -140,7 +139,7 @@ def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
 
 
 def _rounds_with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple[int, QuestionSet]]:
-    config = Config.model_validate(figures.record["config"])
+    config = run_config(run, "have it reported by the version that made the run")
     train = QuestionSet.whole(split_path(run, "train"), config.questions.block_size)
     return [
         (each.iteration, round_questions(config, train, each.iteration)) for each in figures.rounds if each.iteration

@@ -16,20 +16,14 @@
     return made;
   }
 
-  function side(title, isRight, trace, firstDifference) {
+  function side(title, isRight, trace, differsAt) {
     const box = element("div", "side");
     const heading = element("h4", "", title);
     heading.append(" ", element("span", isRight ? "right" : "wrong", isRight ? "right" : "wrong"));
     box.append(heading);
-    let step = 0;
-    for (const text of trace.split("\n")) {
-      if (/^(Step|步骤) ?\d/.test(text.trim())) step += 1;
-      const isStep = step > 0 && /^(Step|步骤) ?\d/.test(text.trim());
-      const isAnswer = !isStep && /^(Answer|答案)/.test(text.trim());
-      const differs = firstDifference !== null &&
-        (isStep ? step === firstDifference : isAnswer && step + 1 === firstDifference);
-      box.append(element("div", differs ? "line differs" : "line", text));
-    }
+    trace.split("\n").forEach((text, index) => {
+      box.append(element("div", index === differsAt ? "line differs" : "line", text));
+    });
     return box;
   }
 
@@ -42,10 +36,10 @@
     made.append(element("p", "soft", `${example.options.join("   ")}   key: ${example.key}`));
     const sides = element("div", "sides");
     sides.append(side(`Attempt, answers ${example.answer || "nothing that can be read"}:`,
-      example.answer === example.key, example.attempt, example.first_difference));
+      example.answer === example.key, example.attempt, example.differ_at?.[0]));
     if (example.correction)
       sides.append(side(`Correction, answers ${example.corrected_answer || "nothing that can be read"}:`,
-        example.corrected_answer === example.key, example.correction, example.first_difference));
+        example.corrected_answer === example.key, example.correction, example.differ_at?.[1]));
     made.append(sides);
     return made;
   }

@@ -13,10 +13,10 @@ from medcritical_ray.records import Question, Trajectory
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.seeds import uniform
 from medcritical_ray.tables import part_path, read_part
-from medcritical_ray.trace import first_differing_step
+from medcritical_ray.trace import first_differing_step, lines_before_step
 
-Outcome = Literal["repaired", "still wrong", "unreadable", "kept right", "broken", "not corrected"]
-OUTCOMES: tuple[Outcome, ...] = ("repaired", "still wrong", "unreadable", "kept right", "broken", "not corrected")
+Outcome = Literal["repaired", "still wrong", "unreadable", "still right", "broken", "not corrected"]
+OUTCOMES: tuple[Outcome, ...] = ("repaired", "still wrong", "unreadable", "still right", "broken", "not corrected")
 
 PER_OUTCOME = 250
 """Examples of each outcome, at most: a report stays small whatever the run's size."""
@@ -24,8 +24,11 @@ PER_OUTCOME = 250
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """An attempt and one correction of it, if there was one. `first_difference` is the number of the first step in
-    which the correction differs; None if it kept everything, or if there is none."""
+    """An attempt and one correction of it, if there was one.
+
+    `differ_at` are the indices of the lines, in attempt and correction, at which the first differing step stands; None
+    if everything was kept, or nothing corrected.
+    """
 
     iteration: int
     question_id: str
@@ -38,7 +41,7 @@ class Example:
     correction: str
     corrected_answer: str
     outcome: Outcome
-    first_difference: int | None
+    differ_at: tuple[int, int] | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,7 +89,7 @@ def _read(directory: Path, block: int) -> list[Trajectory]:
 
 
 def _example(question: Question, attempt: Trajectory, correction: Trajectory | None) -> Example:
-    changed = correction is not None and correction.answer and correction.first_wrong_step is not None
+    changed = correction if correction and correction.answer and correction.first_wrong_step is not None else None
     return Example(
         iteration=attempt.iteration,
         question_id=question.id,
@@ -99,8 +102,13 @@ def _example(question: Question, attempt: Trajectory, correction: Trajectory | N
         correction=correction.trace if correction else "",
         corrected_answer=correction.answer if correction else "",
         outcome=outcome_of(attempt, correction),
-        first_difference=first_differing_step(attempt.trace, correction.trace) if correction and changed else None,
+        differ_at=_first_difference(attempt.trace, changed.trace) if changed else None,
     )
+
+
+def _first_difference(trace: str, other: str) -> tuple[int, int]:
+    step = first_differing_step(trace, other)
+    return len(lines_before_step(trace, step).splitlines()), len(lines_before_step(other, step).splitlines())
 
 
 def outcome_of(attempt: Trajectory, correction: Trajectory | None) -> Outcome:
@@ -110,5 +118,5 @@ def outcome_of(attempt: Trajectory, correction: Trajectory | None) -> Outcome:
     if not correction.answer:
         return "unreadable"
     if attempt.correct:
-        return "kept right" if correction.correct else "broken"
+        return "still right" if correction.correct else "broken"
     return "repaired" if correction.correct else "still wrong"

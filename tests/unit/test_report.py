@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,13 +148,14 @@ def test_examples_are_bounded_by_outcome_and_all_are_counted(finished: RunDirect
     assert f"{num_repaired} repaired" in page
 
 
-def test_an_example_marks_the_first_step_that_differs(finished: RunDirectory):
-    for example in examples_in(finished.report_file.read_text()):
-        if example["outcome"] == "repaired":
-            assert (
-                example["attempt"].splitlines()[1:][: example["first_difference"] - 1]
-                == (example["correction"].splitlines()[1:][: example["first_difference"] - 1])
-            )
+def test_an_example_marks_the_lines_of_the_first_step_that_differs(finished: RunDirectory):
+    repaired = [e for e in examples_in(finished.report_file.read_text()) if e["outcome"] == "repaired"]
+    assert repaired
+    for example in repaired:
+        attempt, correction = example["attempt"].splitlines(), example["correction"].splitlines()
+        at, there = example["differ_at"]
+        assert attempt[1:at] == correction[1:there]
+        assert attempt[at] != correction[there]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_an_example_marks_the_first_step_that_differs(finished: RunDirectory):
         (False, ("C", True), "repaired"),
         (False, ("B", False), "still wrong"),
         (False, ("", False), "unreadable"),
-        (True, ("C", True), "kept right"),
+        (True, ("C", True), "still right"),
         (True, ("B", False), "broken"),
     ],
 )
@@ -190,6 +192,15 @@ def test_what_became_of_an_attempt(was_correct: bool, corrected: tuple[str, bool
 def test_a_proportion_of_nothing_is_a_dash():
     assert proportion({"k": 0, "n": 0, "value": 0.0, "low": 0.0, "high": 1.0}) == "–"
     assert proportion({"k": 1, "n": 2, "value": 0.5, "low": 0.095, "high": 0.905}) == "50.0 % [9.5, 90.5]"
+
+
+def test_a_run_of_another_version_is_refused_in_words(finished: RunDirectory, tmp_path: Path):
+    other = RunDirectory(Path(shutil.copytree(finished.path, tmp_path / "other")))
+    record = json.loads((other.path / "run.json").read_text())
+    record["config"]["dpo"]["gone"] = 1
+    (other.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="is of another version: have it reported by the version that made the run"):
+        render_report(other)
 
 
 def test_there_is_no_report_without_a_run(tmp_path: Path):
