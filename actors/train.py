@@ -5,6 +5,7 @@ both waits.
 """
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -83,6 +84,8 @@ def _fit(
     run_name = f"{name}-{uuid4().hex[:8]}"
     run_dir = out_dir.parent / f".{out_dir.name}.fits" / run_name
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
+    if trainers.num_workers == 0:
+        _quieten_this_process()
     assignment = Assignment(
         task=task,
         seed=seed,
@@ -97,7 +100,7 @@ def _fit(
         trainer = TorchTrainer(
             train_worker,  # type: ignore[arg-type]  # what it returns becomes the result's return_value
             train_loop_config={"assignment": assignment},
-            datasets=_shards(rows_dir, trainers.num_workers),
+            datasets=_shards(rows_dir, trainers.num_workers or 1),
             dataset_config=DataConfig(datasets_to_split=[]),
             scaling_config=_scaling(trainers),
             run_config=RunConfig(
@@ -113,6 +116,12 @@ def _fit(
         return _take_policy(result, out_dir)
     finally:
         shutil.rmtree(run_dir.parent, ignore_errors=True)
+
+
+def _quieten_this_process() -> None:
+    """Where workers train, what Ray Train and Ray Data tell of their progress stays in the workers' logs."""
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _shards(rows_dir: Path, num_workers: int) -> dict[str, Any]:
@@ -139,6 +148,9 @@ def _shards(rows_dir: Path, num_workers: int) -> dict[str, Any]:
 
 
 def _scaling(trainers: TrainersConfig) -> ScalingConfig:
+    """Without workers, Ray Train's local mode."""
+    if trainers.num_workers == 0:
+        return ScalingConfig(num_workers=0)
     resources = {"CPU": trainers.num_cpus}
     if trainers.num_gpus:
         resources["GPU"] = trainers.num_gpus

@@ -1,7 +1,6 @@
 """What each worker of a Ray Train fit does: take its shard, train together with the others, and save the policy."""
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -75,8 +74,7 @@ def _train(assignment: Assignment) -> dict[str, Any]:
     model = ray.train.torch.prepare_model(prepared.model)
     with _steps_writer(assignment) as on_step:
         figures = prepared.train(model, on_step)
-    with tempfile.TemporaryDirectory() as directory:
-        ray.train.report(figures["last_step"], checkpoint=_save(prepared, Path(directory)))
+    ray.train.report(figures["last_step"], checkpoint=_save(prepared, assignment.run_dir / "policy"))
     return figures
 
 

@@ -65,7 +65,7 @@ def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
         num_cpus=num_engines * engines.num_cpus + trainers.num_workers * trainers.num_cpus + DATA_CPUS,
         num_gpus=num_gpus(config),
         engines_memory_gib=num_engines * estimates.engine_memory_gib(config, size),
-        trainers_memory_gib=trainers.num_workers * estimates.trainer_memory_gib(config, size),
+        trainers_memory_gib=(trainers.num_workers or 1) * estimates.trainer_memory_gib(config, size),
         ray_memory_gib=estimates.DRIVER_GIB + config.cluster.object_store_mib / 1024,
         object_store_gib=estimates.broadcast_gib(config, size),
         engine=engine_memory(config, size) if engines.num_gpus > 0 else None,

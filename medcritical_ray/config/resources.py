@@ -34,7 +34,12 @@ class EnginesConfig(Part):
 
 
 class TrainersConfig(Part):
-    num_workers: int = Field(default=1, ge=1, description="Training workers.")
+    num_workers: int = Field(
+        default=1,
+        ge=0,
+        description="Training workers; 0 trains in the job's own process, on the CPU: where a worker's start takes as "
+        "long as a training.",
+    )
     num_cpus: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves per worker.")
     num_gpus: float = Field(default=1.0, ge=0, description="GPUs per worker; 0 trains on the CPU.")
     max_tokens_per_forward: int = Field(

@@ -146,7 +146,9 @@ def _token_problems(config: Config) -> Iterator[str]:
 
 
 def _machinery_problems(config: Config) -> Iterator[str]:
-    engines, workers, sft, dpo = config.engines, config.trainers.num_workers, config.sft, config.dpo
+    engines, trainers, sft, dpo = config.engines, config.trainers, config.sft, config.dpo
+    if trainers.num_workers == 0 and trainers.num_gpus:
+        yield f"trainers.num_gpus = {trainers.num_gpus:g}: must be 0 where trainers.num_workers = 0"
     if engines.tensor_parallel_size > max(1, engines.num_gpus):
         allowed = f"must be at most engines.num_gpus = {engines.num_gpus:g}"
         yield f"engines.tensor_parallel_size = {engines.tensor_parallel_size}: {allowed}"
@@ -155,5 +157,6 @@ def _machinery_problems(config: Config) -> Iterator[str]:
         wanted = f"{{ rank = {sft.lora.rank}, alpha = {sft.lora.alpha} }}"
         yield f"dpo.lora: must have the rank and alpha of sft.lora = {wanted}"
     for name, batch_size in (("sft", sft.batch_size), ("dpo", dpo.batch_size)):
-        if batch_size % workers:
-            yield f"{name}.batch_size = {batch_size}: must be a multiple of trainers.num_workers = {workers}"
+        if batch_size % (trainers.num_workers or 1):
+            allowed = f"must be a multiple of trainers.num_workers = {trainers.num_workers}"
+            yield f"{name}.batch_size = {batch_size}: {allowed}"

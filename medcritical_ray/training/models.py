@@ -18,6 +18,8 @@ from medcritical_ray.training.batches import Batch
 from medcritical_ray.training.losses import token_logps
 from medcritical_ray.training.small_models import small_model
 
+disable_progress_bar()  # transformers' bars would stand between the lines of a run's own
+
 
 def base_dir(directory: Path) -> Path:
     """Where the full weights of a policy are: below its adapter, or in the directory itself."""
@@ -72,7 +74,6 @@ def load_merged(directory: Path, dtype: torch.dtype | Literal["auto"]) -> PreTra
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Weights as safetensors, or the adapter alone, and the tokenizer."""
-    disable_progress_bar()  # it would stand between the lines of a run's own
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     (directory / "README.md").unlink(missing_ok=True)  # an empty form that PEFT adds to adapters

@@ -34,8 +34,12 @@ def training_workers() -> list[psutil.Process]:
     return [process for process in processes if "ray::RayTrainWorker" in " ".join(process.cmdline())]
 
 
-def test_two_workers_train_to_the_weights_that_one_process_trains_to(
-    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+IN_THIS_PROCESS = TRAINERS.model_copy(update={"num_workers": 0})
+
+
+@pytest.mark.parametrize("trainers", [TRAINERS, IN_THIS_PROCESS], ids=["two workers", "no worker"])
+def test_a_fit_trains_to_the_weights_that_one_process_trains_to(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, trainers: TrainersConfig
 ):
     from actors.train import fit_sft
 
@@ -46,7 +50,7 @@ def test_two_workers_train_to_the_weights_that_one_process_trains_to(
     config = SftConfig(method="full", num_epochs=4, batch_size=8, learning_rate=1e-3, max_length_tokens=32)
     steps: list[dict[str, float]] = []
     out = tmp_path / "out"
-    figures = fit_sft(policy, tmp_path / "rows", out, config, TRAINERS, name="sft", seed=3, on_step=steps.append)
+    figures = fit_sft(policy, tmp_path / "rows", out, config, trainers, name="sft", seed=3, on_step=steps.append)
 
     alone = prepare_sft(policy, rows, config, Limits(seed=3, max_tokens_per_forward=512), torch.device("cpu"))
     expected = alone.train(alone.model, lambda _: None)
@@ -101,23 +105,27 @@ def test_dpo_of_an_adapter_ends_as_if_no_worker_had_died(
     assert load_frozen(out, torch.device("cpu")).num_parameters() > 0
 
 
+@pytest.mark.parametrize("trainers", [TRAINERS, IN_THIS_PROCESS], ids=["two workers", "no worker"])
 def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate(
-    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, trainers: TrainersConfig
 ):
     from actors.train import fit_sft
 
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     config = SftConfig(method="full", num_epochs=3, batch_size=8, learning_rate=1e30, max_length_tokens=32)
     with pytest.raises(RunFailed, match=r"lower sft\.learning_rate"):
-        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, TRAINERS, name="sft", seed=3)
+        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
 
 
-def test_a_fit_ends_at_its_time_limit(ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path):
+@pytest.mark.parametrize("workers", [TRAINERS, IN_THIS_PROCESS], ids=["two workers", "no worker"])
+def test_a_fit_ends_at_its_time_limit(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, workers: TrainersConfig
+):
     from actors.train import fit_sft
 
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
-    trainers = TRAINERS.model_copy(update={"timeout_s": 1.0})
+    trainers = workers.model_copy(update={"timeout_s": 1.0})
     config = SftConfig(method="full", num_epochs=1000, batch_size=8, max_length_tokens=32)
     with pytest.raises(WaitTimeout, match=r"raise trainers\.timeout_s"):
         fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3)

@@ -222,6 +222,12 @@ def test_an_engine_splits_its_weights_over_no_more_gpus_than_it_has():
     assert "engines.tensor_parallel_size = 2: must be at most engines.num_gpus = 1" in problems_of(values)
 
 
+def test_training_in_the_jobs_own_process_takes_no_gpu():
+    assert "trainers.num_gpus = 1: must be 0 where trainers.num_workers = 0" in problems_of(
+        {"trainers": {"num_workers": 0}}
+    )
+
+
 def test_a_batch_is_shared_evenly_by_the_workers():
     values = {"trainers": {"num_workers": 3}}
     assert "dpo.batch_size = 32: must be a multiple of trainers.num_workers = 3" in problems_of(values)
