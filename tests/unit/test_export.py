@@ -1,9 +1,7 @@
 """What an export says of a policy and its run, and what it refuses, told without a model."""
 
 import dataclasses
-import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,6 @@ from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise
 
 QWEN = Base(title="Qwen/Qwen2.5-7B", hub_name="Qwen/Qwen2.5-7B", licence={"license": "apache-2.0"})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 def played(root: Path, killed_at: int | None = None) -> RunDirectory:

@@ -1,10 +1,8 @@
 """The report of small runs: finished, failed, and with text that would like to be markup."""
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +20,6 @@ from medcritical_ray.report.trajectories import PER_OUTCOME, outcome_of
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import run_state
 from medcritical_ray.tables import part_path, read_part, write_part
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """The whole game, stage 1 and self-iterations, on clinic questions with a team that needs no engines."""
 
 import errno
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,14 +60,6 @@ def rows_of(run: SmallRun) -> dict[str, list[dict[str, Any]]]:
 
 def trajectories(run: SmallRun, directory: str) -> list[Trajectory]:
     return list(iter_parts(run.path / "iterations" / directory, Trajectory))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_waiting_for_the_disk() -> Iterator[None]:
-    """These runs need not outlive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """The study: arms that share stage 1, played by a team without engines, and what is made of their runs."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -32,13 +30,6 @@ from medcritical_ray.summary import summarise
 from medcritical_ray.tables import count_rows, iter_parts
 
 BASE = small_config(run={"num_iterations": 1})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 def play_arm(out: Path, arm: str, seed: int) -> list[tuple[int, str]]:
