@@ -34,7 +34,8 @@ class PairingCounts:
     num_by_guessing: float = 0.0
 
     def drop(self, source: PairSource, reason: str, num: int = 1) -> None:
-        self.drops[f"{source}: {reason}"] += num
+        if num:
+            self.drops[f"{source}: {reason}"] += num
 
 
 def make_pairs(
@@ -44,8 +45,11 @@ def make_pairs(
     kept: list[PreferencePair] = []
     for source, make in _PairMaker(question, trajectories, config, counts).sources().items():
         if config.shares.get(source, 0.0) > 0:
-            pairs = list(make())
+            made = list(make())
+            known = {_texts(pair) for pair in kept}
+            pairs = [pair for pair in made if _texts(pair) not in known]
             kept += pairs[: config.max_pairs_per_question]
+            counts.drop(source, "the same pair from another source", len(made) - len(pairs))
             counts.drop(source, "over the limit per question", len(pairs[config.max_pairs_per_question :]))
     counts.pairs.update(pair.source for pair in kept)
     return kept
@@ -90,17 +94,19 @@ class _PairMaker:
 
     def own_pairs(self) -> Iterator[PreferencePair]:
         """A right attempt, preferred to one that is not: a policy drifts to cut off or unreadable ones if none of them
-        is ever rejected.
+        is ever rejected. Where tries agree on the steps, as many must have those of the right attempt as of a repair.
         """
         right = self._right(self.attempts)
+        best = self._most_voted(right) if right else None
+        agreed = best and (self.config.agree_on == "key" or self.votes[_steps(best)] >= self.config.min_agreement)
         for attempt in self.attempts:
             if attempt.correct:
                 continue
-            if right:
+            if best and agreed:
                 reason = f"{len(right)} of {len(self.attempts)} attempts reach the key"
-                yield from self._pair("own", self._solve(), self._most_voted(right), attempt, reason)
+                yield from self._pair("own", self._solve(), best, attempt, reason)
             else:
-                self.counts.drop("own", "no right attempt")
+                self.counts.drop("own", "too few tries agree" if best else "no right attempt")
 
     def repair_pairs(self) -> Iterator[PreferencePair]:
         """For the corrector: a repair that reaches the key, preferred to one of the same attempt that does not."""
@@ -217,6 +223,11 @@ def first_difference(chosen: str, rejected: str) -> tuple[str, str, str, str]:
     step = first_differing_step(chosen, rejected)
     rest = lines_from_step(chosen, step + 1) if step <= len(steps_of(chosen)) else ""
     return lines_before_step(chosen, step), text_of_step(chosen, step), text_of_step(rejected, step), rest
+
+
+def _texts(pair: PreferencePair) -> tuple[str, str, str]:
+    """What a pair compares; those of one question have one prompt to each kind of answer."""
+    return pair.prompt, pair.prefix + pair.chosen + pair.rest, pair.rejected
 
 
 def edit_distance(text: str, other: str) -> int:

@@ -36,13 +36,14 @@ _BOTH = {"correction": 0.4, "own": 0.35, "repair": 0.1, "keep": 0.15}
 ARMS: Arms = {
     "self_dpo": {"pairs": {"shares": _SELF}},
     "teacher_dpo": {"pairs": {"shares": {"correction": 1.0}}, "correct": {"policy": "teacher"}},
-    "own_pairs_dpo": {"pairs": {"shares": {"own": 1.0}}},
+    "own_pairs_dpo": {"pairs": {"shares": {"own": 1.0}, "min_agreement": 1}},
     "both_dpo": {"pairs": {"shares": _BOTH}},
     "rft": {"pairs": {"shares": _BOTH}, "dpo": {"preference_weight": 0.0, "likelihood_weight": 1.0}},
 }
 """DPO on self-corrections; on the teacher's corrections; on own right against own wrong attempts; on both
 self-corrections and own attempts; SFT on the chosen texts of the same sources. Where the student corrects, a quarter of
-the pairs keeps its corrector up."""
+the pairs keeps its corrector up. A right attempt needs no witness where there are no repairs: with one, the clinic's
+student has too few pairs (docs/results.md)."""
 
 WITH_SELF_CORRECTION = ("self_dpo", "both_dpo")
 

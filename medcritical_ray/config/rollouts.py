@@ -55,7 +55,8 @@ class PairsConfig(Part):
     agree_on: Literal["key", "steps"] = Field(
         default="key",
         description="A repair is trusted if enough of its attempt's repairs reach the key; or, where students say the "
-        "same in the same words, if enough of the question's right tries, attempts and repairs alike, have its steps.",
+        "same in the same words, if enough of the question's right tries, attempts and repairs alike, have its steps. "
+        "Right attempts are held to the steps, too.",
     )
     min_agreement: int = Field(default=2, ge=1, description="Repairs or tries that must agree.")
     max_length_ratio: float = Field(

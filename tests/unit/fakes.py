@@ -105,7 +105,10 @@ class FakeTeam:
         if rng.random() >= skill:
             return self._mistake(question, attempt, rng)
         unkeyed = question.unkeyed()
-        return (self._teacher.correction(unkeyed, attempt) if attempt else self._teacher.template(unkeyed)) or ""
+        if attempt:
+            return self._teacher.correction(unkeyed, attempt) or ""
+        # A thought of its own, so that a right attempt is not the same text as a repair.
+        return (self._teacher.template(unkeyed) or "").replace("Thought: ", "Thought: well, ", 1)
 
     def _mistake(self, question: Question, attempt: str, rng: random.Random) -> str:
         """A wrong correction if there is an attempt, else a wrong attempt."""

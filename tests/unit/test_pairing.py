@@ -180,6 +180,13 @@ def test_repairs_that_reach_the_key_by_other_steps_do_not_agree_on_the_steps():
     assert paired(trajectories, BY_STEPS) == ([], {"correction: too few repairs agree": 1})
 
 
+def test_where_tries_agree_on_the_steps_a_right_attempt_needs_as_many_as_a_repair():
+    config = BY_STEPS.model_copy(update={"shares": {"own": 1.0}})
+    alone = attempts(WRONG, RIGHT)
+    assert paired(alone, config) == ([], {"own: too few tries agree": 1})
+    assert [pair.source for pair in paired([*alone, *repairs(REPAIR)], config)[0]] == ["own"]
+
+
 def test_traces_without_steps_do_not_agree_on_the_steps():
     bare = "Check: the answer is wrong: no.\nAnswer: amoxicillin (C)"
     without_steps = written("solve", 0, 0, "Surely.\nAnswer: aspirin (D)")
@@ -231,10 +238,15 @@ def test_the_edit_distance_counts_characters(text: str, other: str, expected: in
 
 def test_a_question_makes_no_more_pairs_of_a_source_than_its_limit():
     config = OWN.model_copy(update={"max_pairs_per_question": 2, "shares": {"own": 0.5, "correction": 0.5}})
-    trajectories = [*attempts(WRONG, WRONG, WRONG, RIGHT), *repairs(REPAIR)]
+    others = [WRONG.replace("pneumonia", other) for other in ("bronchitis", "pleurisy", "a cold")]
+    trajectories = [*attempts(WRONG, *others, RIGHT), *repairs(REPAIR)]
     pairs, drops = paired(trajectories, config)
     assert [pair.source for pair in pairs] == ["correction", "own", "own"]
-    assert drops == {"correction: no repair reaches the key": 2, "own: over the limit per question": 1}
+    assert drops == {
+        "correction: no repair reaches the key": 3,
+        "own: the same pair from another source": 1,
+        "own: over the limit per question": 1,
+    }
 
 
 def test_a_source_without_a_share_makes_no_pairs():
@@ -391,15 +403,29 @@ def test_an_attempt_that_is_right_by_a_slip_is_not_worth_keeping():
 
 
 def test_checks_and_repairs_do_not_mix():
-    trajectories = [*attempts(WRONG, RIGHT), *repairs(REPAIR, FAILED_REPAIR), *checks(KEEP, BREAK, number=1)]
+    other_wrong = WRONG.replace("pneumonia", "bronchitis")
+    trajectories = [
+        *attempts(WRONG, RIGHT, other_wrong),
+        *repairs(REPAIR, FAILED_REPAIR),
+        *checks(KEEP, BREAK, number=1),
+    ]
     config = CORRECTION.model_copy(update={"shares": {"correction": 0.25, "own": 0.25, "repair": 0.25, "keep": 0.25}})
     pairs, drops = paired(trajectories, config)
     assert [pair.source for pair in pairs] == ["correction", "own", "repair", "keep"]
-    assert drops == {}
+    assert drops == {
+        "correction: no repair reaches the key": 1,
+        "own: the same pair from another source": 1,
+        "repair: no repair reaches the key": 1,
+    }
 
 
 def test_the_key_never_stands_in_a_prompt():
-    trajectories = [*attempts(WRONG, RIGHT), *repairs(REPAIR, FAILED_REPAIR), *checks(KEEP, BREAK, number=1)]
+    other_wrong = WRONG.replace("pneumonia", "bronchitis")
+    trajectories = [
+        *attempts(WRONG, RIGHT, other_wrong),
+        *repairs(REPAIR, FAILED_REPAIR),
+        *checks(KEEP, BREAK, number=1),
+    ]
     config = CORRECTION.model_copy(update={"shares": {"correction": 0.25, "own": 0.25, "repair": 0.25, "keep": 0.25}})
     pairs, _ = paired(trajectories, config)
     other_key = replace(QUESTION, key="A")
