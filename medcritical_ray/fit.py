@@ -13,7 +13,7 @@ from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
 class ClusterResources:
     """What a cluster has, with the disk at the run's directory: in all, and node by node.
 
-    `object_store_gib` and `gpu_memory_gib` are those of the node and the GPU that have least; None if unknown.
+    `object_store_gib` and `gpu_memory_gib` are those of the node and the GPU that have least. None if unknown.
     """
 
     num_cpus: float
@@ -22,7 +22,7 @@ class ClusterResources:
     disk_gib: float
     object_store_gib: float | None = None
     gpu_memory_gib: float | None = None
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[Node, ...] | None = None
 
 
 def compare(plan: Plan, resources: ClusterResources) -> list[str]:

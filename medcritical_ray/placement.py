@@ -46,12 +46,15 @@ def exclude_each_other(some: Labels, others: Labels) -> bool:
     return any(others.get(key, value) != value for key, value in some.items())
 
 
-def label_shortfalls(claims: Sequence[Claim], nodes: Sequence[Node]) -> list[str]:
-    """What the labelled nodes lack, one line each; claims that any node can meet are counted over the whole cluster.
+def label_shortfalls(claims: Sequence[Claim], nodes: Sequence[Node] | None) -> list[str]:
+    """What the labelled nodes lack, one line each; nothing where nodes are unknown. Claims that any node can meet are
+    for the whole cluster to meet.
 
     If each claim can be met by itself, all are compared with the nodes that may hold any of them: some nodes may carry
     the labels of two.
     """
+    if nodes is None:
+        return []
     labelled = [claim for claim in claims if claim.labels]
     alone = [line for claim in labelled for line in _shortfalls([claim], nodes)]
     return alone or (list(_shortfalls(labelled, nodes)) if len(labelled) > 1 else [])

@@ -23,10 +23,10 @@ from medcritical_ray.records import PreferencePair
 from medcritical_ray.tables import write_part
 
 ENGINES = EnginesConfig(
-    num_engines=2, num_cpus=0.5, num_gpus=0, kv_cache_gib=0.1, labels={"medcritical_role": "engine"}
+    num_engines=2, num_cpus=0.5, num_gpus=0, kv_cache_gib=0.1, labels={"medcritical_role": "engines"}
 )
 TRAINERS = TrainersConfig(
-    num_workers=1, num_cpus=0.5, num_gpus=0, max_failures=0, timeout_s=120, labels={"medcritical_role": "trainer"}
+    num_workers=1, num_cpus=0.5, num_gpus=0, max_failures=0, timeout_s=120, labels={"medcritical_role": "trainers"}
 )
 DPO = DpoConfig(method="lora", lora=LoraConfig(rank=4, alpha=8), num_epochs=40, batch_size=8, max_length_tokens=32)
 PATIENCE_S = 60
@@ -65,7 +65,7 @@ def main(work: Path, policy: Path) -> dict[str, Any]:
     cluster = Cluster()
     add_node(cluster, 0, "head")
     unlabelled = shortfalls(cluster, ENGINES)
-    engine_node, trainer_node = add_node(cluster, 2, "engine"), add_node(cluster, 2, "trainer")
+    engine_node, trainer_node = add_node(cluster, 2, "engines"), add_node(cluster, 2, "trainers")
     told = {"without_nodes": unlabelled, "with_nodes": shortfalls(cluster, ENGINES)}
     write_part(work / "rows", 0, pairs(16), PreferencePair)
     steps: list[float] = []

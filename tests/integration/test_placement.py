@@ -35,10 +35,10 @@ def told(tied_policies: tuple[Path, Path]) -> dict[str, Any]:
 def test_a_cluster_without_labelled_nodes_is_told_the_labels_that_are_missing(told: dict[str, Any]):
     of_labels = [line for line in told["without_nodes"] if "labelled" in line]
     assert of_labels == [
-        "engines: no node is labelled medcritical_role=engine: start some with `ray start "
-        "--labels=medcritical_role=engine`, or change engines.labels",
-        "training workers: no node is labelled medcritical_role=trainer: start some with `ray start "
-        "--labels=medcritical_role=trainer`, or change trainers.labels",
+        "engines: no node is labelled medcritical_role=engines: start some with `ray start "
+        "--labels=medcritical_role=engines`, or change engines.labels",
+        "training workers: no node is labelled medcritical_role=trainers: start some with `ray start "
+        "--labels=medcritical_role=trainers`, or change trainers.labels",
     ]
     assert told["with_nodes"] == []
 

@@ -147,6 +147,6 @@ def test_labels_that_ray_would_not_take_or_read_as_operators_are_refused(key: st
         config_of({"labels": {key: value}}, {})
 
 
-def test_an_unlabelled_cluster_of_unknown_nodes_is_told_where_labels_are_asked_for():
-    unknown = replace(cluster_of(), nodes=())
-    assert len(compare(plan_of(ENGINE, {}), unknown)) == 1
+def test_nodes_that_are_unknown_are_not_compared():
+    assert compare(plan_of(ENGINE, TRAINER), replace(cluster_of(), nodes=None)) == []
+    assert len(compare(plan_of(ENGINE, TRAINER), cluster_of())) == 2
