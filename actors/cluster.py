@@ -16,6 +16,7 @@ import ray
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import UserError, WaitTimeout
 from medcritical_ray.fit import ClusterResources
+from medcritical_ray.placement import Node
 
 _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would package the working directory by itself
@@ -104,6 +105,17 @@ def _resources(run_directory: Path) -> ClusterResources:
         disk_gib=shutil.disk_usage(existing).free / 2**30,
         object_store_gib=min(node["Resources"].get("object_store_memory", 0.0) for node in nodes) / 2**30,
         gpu_memory_gib=_gpu_memory_gib(nodes) if totals.get("GPU") else None,
+        nodes=tuple(_node(node) for node in nodes),
+    )
+
+
+def _node(node: dict[str, Any]) -> Node:
+    there = node["Resources"]
+    return Node(
+        labels=node["Labels"],
+        num_cpus=there.get("CPU", 0.0),
+        num_gpus=there.get("GPU", 0.0),
+        memory_gib=there.get("memory", 0.0) / 2**30,
     )
 
 

@@ -43,7 +43,10 @@ class Seat:
         self._num_starts += 1
         actor_class: Any = EngineActor  # its decorator hides its options from the type checker
         self._actor = actor_class.options(
-            name=f"{self.name}-{self._num_starts}", num_cpus=self._config.num_cpus, num_gpus=self._config.num_gpus
+            name=f"{self.name}-{self._num_starts}",
+            num_cpus=self._config.num_cpus,
+            num_gpus=self._config.num_gpus,
+            label_selector=self._config.labels,
         ).remote()
         self._await_change("start", policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
 

@@ -155,7 +155,10 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
     if trainers.num_gpus:
         resources["GPU"] = trainers.num_gpus
     return ScalingConfig(
-        num_workers=trainers.num_workers, use_gpu=trainers.num_gpus > 0, resources_per_worker=resources
+        num_workers=trainers.num_workers,
+        use_gpu=trainers.num_gpus > 0,
+        resources_per_worker=resources,
+        label_selector=trainers.labels or None,  # type: ignore[call-arg]  # known to version 2 alone, which runs
     )
 
 
@@ -196,13 +199,17 @@ def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _
         workers = trainer.scaling_config
         raise WaitTimeout(
             f"{name}: {workers.num_workers} training workers of {workers.resources_per_worker} each did not finish in "
-            f"{assignment.timeout_s:g} s: free these resources, or raise trainers.timeout_s"
+            f"{assignment.timeout_s:g} s: free these resources{_where(workers)}, or raise trainers.timeout_s"
         )
     steps.show_new()
     try:
         return outcome.result()
     except TrainingFailedError as error:
         raise RunFailed(f"{name}: {_first_cause(error)}") from error
+
+
+def _where(workers: Any) -> str:
+    return f" on nodes labelled {workers.label_selector} (trainers.labels)" if workers.label_selector else ""
 
 
 def _run(trainer: TorchTrainer, outcome: "Future[ray.train.Result]") -> None:

@@ -11,6 +11,8 @@ from medcritical_ray.files import read_json
 from medcritical_ray.fit import ClusterResources, engine_shortfalls
 from medcritical_ray.gpu_memory import engine_memory
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
+from medcritical_ray.placement import label_shortfalls
+from medcritical_ray.plan import engines_claim
 from medcritical_ray.policies import COMPLETE, MANIFEST
 from medcritical_ray.prepare import run_config
 from medcritical_ray.question_set import QuestionSet
@@ -124,5 +126,6 @@ def check_fit(config: Config, policies: list[ServedPolicy], resources: ClusterRe
         )
         largest = max(served, key=lambda engine: engine.needed_gib())
         shortfalls += engine_shortfalls(largest, resources.gpu_memory_gib)
+    shortfalls += label_shortfalls([engines_claim(config, num, num * memory_gib)], resources.nodes)
     if shortfalls:
         raise UserError("the engines do not fit the cluster: " + "; ".join(shortfalls))

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory
+from medcritical_ray.placement import Node, label_shortfalls
 from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterResources:
-    """What a cluster has, with the disk at the run's directory.
+    """What a cluster has, with the disk at the run's directory: in all, and node by node.
 
-    `object_store_gib` and `gpu_memory_gib` are those of the node and the GPU that have least; None if unknown.
+    `object_store_gib` and `gpu_memory_gib` are those of the node and the GPU that have least. None if unknown.
     """
 
     num_cpus: float
@@ -21,11 +22,14 @@ class ClusterResources:
     disk_gib: float
     object_store_gib: float | None = None
     gpu_memory_gib: float | None = None
+    nodes: tuple[Node, ...] | None = None
 
 
 def compare(plan: Plan, resources: ClusterResources) -> list[str]:
     """What the cluster lacks for the plan, one line each."""
-    return [*_shortfalls(plan, resources), *_gpu_memory_shortfalls(plan, resources.gpu_memory_gib)]
+    of_labels = label_shortfalls([plan.engines_claim, plan.trainers_claim], resources.nodes)
+    of_gpus = _gpu_memory_shortfalls(plan, resources.gpu_memory_gib)
+    return [*_shortfalls(plan, resources), *of_labels, *of_gpus]
 
 
 def _shortfalls(plan: Plan, resources: ClusterResources) -> Iterator[str]:

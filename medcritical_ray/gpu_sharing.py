@@ -4,10 +4,12 @@ Ray reserves shares of GPUs, but bounds nobody's memory: where `num_gpus` is bel
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medcritical_ray.config import Config
 from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory
+from medcritical_ray.placement import exclude_each_other
 
 _ROUNDING = 1e-6
 
@@ -33,29 +35,43 @@ class GpuUse:
 
 
 def gpu_uses(config: Config) -> list[GpuUse]:
-    """The ways in which a GPU can be taken as far as Ray lets it: whole ones by one process, shares by several."""
+    """The ways in which a GPU can be taken as far as Ray lets it: whole ones by one process, shares by several, and by
+    engines and training workers together only where their labels allow one node to hold both."""
     engines, trainers = config.engines, config.trainers
     most_engines = _most(engines.num_engines + engines.separate_corrector, engines.num_gpus, 1.0)
     uses = []
     for number in range(most_engines + 1):
-        workers = _most(trainers.num_workers, trainers.num_gpus, 1.0 - number * min(engines.num_gpus, 1.0))
+        free = 0.0 if number and _are_apart(config) else 1.0 - number * min(engines.num_gpus, 1.0)
+        workers = _most(trainers.num_workers, trainers.num_gpus, free)
         uses.append(GpuUse(num_engines=number, num_workers=workers))
     return [use for use in uses if use.num_engines or use.num_workers]
 
 
 def num_gpus(config: Config) -> int:
-    """How many GPUs have room for the engines, then for the training workers: each lies on the first where enough of it
-    is free, since nobody's share is split over two."""
+    """How many GPUs have room for the engines, then for the training workers."""
     engines, trainers = config.engines, config.trainers
-    num_engines = engines.num_engines + engines.separate_corrector
+    engine_shares = (engines.num_engines + engines.separate_corrector) * [engines.num_gpus]
+    trainer_shares = trainers.num_workers * [trainers.num_gpus]
+    if _are_apart(config):
+        return gpus_for(engine_shares) + gpus_for(trainer_shares)
+    return gpus_for(engine_shares + trainer_shares)
+
+
+def gpus_for(shares: Sequence[float]) -> int:
+    """How many GPUs have room for processes of these shares: each lies on the first where enough of it is free, since
+    nobody's share is split over two."""
     taken: list[float] = []
-    for share in num_engines * [engines.num_gpus] + trainers.num_workers * [trainers.num_gpus]:
+    for share in shares:
         first = next((i for i, others in enumerate(taken) if others + share < 1 + _ROUNDING), None)
         if first is not None:
             taken[first] += share
         else:
             taken += [min(share, 1.0)] * math.ceil(share)
     return len(taken)
+
+
+def _are_apart(config: Config) -> bool:
+    return exclude_each_other(config.engines.labels, config.trainers.labels)
 
 
 def _most(there: int, num_gpus: float, free: float) -> int:

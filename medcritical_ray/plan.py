@@ -10,8 +10,9 @@ from medcritical_ray import estimates
 from medcritical_ray.config import Config
 from medcritical_ray.estimates import Rows
 from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory, engine_memory, trainer_memory
-from medcritical_ray.gpu_sharing import GpuUse, gpu_uses, num_gpus
+from medcritical_ray.gpu_sharing import GpuUse, gpu_uses, gpus_for, num_gpus
 from medcritical_ray.model_files import ModelSize
+from medcritical_ray.placement import Claim
 
 DATA_CPUS = 1.0
 """CPUs that must stay free for Ray Data: where actors hold all of them, reading the pairs waits for ever."""
@@ -39,6 +40,8 @@ class Plan:
     engine: EngineMemory | None
     trainer: TrainerMemory | None
     gpu_uses: list[GpuUse]
+    engines_claim: Claim
+    trainers_claim: Claim
     disk_gib: float
 
     @property
@@ -71,7 +74,35 @@ def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
         engine=engine_memory(config, size) if engines.num_gpus > 0 else None,
         trainer=trainer_memory(config, size) if trainers.num_gpus > 0 else None,
         gpu_uses=gpu_uses(config),
+        engines_claim=engines_claim(config, num_engines, num_engines * estimates.engine_memory_gib(config, size)),
+        trainers_claim=_trainers_claim(config, size),
         disk_gib=estimates.disk_gib(config, size),
+    )
+
+
+def engines_claim(config: Config, num_engines: int, memory_gib: float) -> Claim:
+    engines = config.engines
+    return Claim(
+        who="engines",
+        part="engines",
+        labels=engines.labels,
+        num_cpus=num_engines * engines.num_cpus,
+        num_gpus=gpus_for(num_engines * [engines.num_gpus]),
+        memory_gib=memory_gib,
+        knobs="engines.num_engines",
+    )
+
+
+def _trainers_claim(config: Config, size: ModelSize) -> Claim:
+    trainers = config.trainers
+    return Claim(
+        who="training workers",
+        part="trainers",
+        labels=trainers.labels,
+        num_cpus=trainers.num_workers * trainers.num_cpus,
+        num_gpus=gpus_for(trainers.num_workers * [trainers.num_gpus]),
+        memory_gib=trainers.num_workers * estimates.trainer_memory_gib(config, size),
+        knobs="trainers.num_workers",
     )
 
 

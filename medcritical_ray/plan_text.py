@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from medcritical_ray.gpu_memory import EngineMemory
+from medcritical_ray.placement import Claim, written
 from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
 
 
@@ -15,8 +16,8 @@ def describe(plan: Plan) -> str:
         "iterations": f"{plan.num_iterations}",
         "rows per iteration": f"{rows.num_questions:,} questions, {rows.num_attempts:,} attempts, "
         f"at most {rows.num_corrections:,} corrections and {rows.num_pairs:,} pairs",
-        "engines": f"{plan.num_engines}",
-        "training workers": f"{plan.num_workers}",
+        "engines": f"{plan.num_engines}{_where(plan.engines_claim)}",
+        "training workers": f"{plan.num_workers}{_where(plan.trainers_claim)}",
         "CPUs": f"{plan.num_cpus:g}, {DATA_CPUS:g} of them for Ray Data",
         "GPUs": f"{plan.num_gpus}",
         "memory": f"{plan.memory_gib:.1f} GiB: {memory_terms(plan)}",
@@ -37,6 +38,10 @@ def describe_cache(engine: EngineMemory | None, gpu_memory_gib: float | None) ->
         f"{num_sequences * engine.max_model_len:,.0f} tokens, {num_sequences:.0f} sequences of "
         f"{engine.max_model_len:,} tokens (engines.max_num_seqs = {engine.max_num_seqs})"
     )
+
+
+def _where(claim: Claim) -> str:
+    return f", on nodes labelled {written(claim.labels)}" if claim.labels else ""
 
 
 def _model(plan: Plan) -> str:

@@ -1,10 +1,18 @@
 """Config of the machinery: engines, training workers, the cluster. Counts, sizes, and the limit of every wait."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from medcritical_ray.config.part import Part
+
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_PREFIX = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/"
+Labels = dict[
+    Annotated[str, StringConstraints(pattern=rf"^({_PREFIX})?{_NAME}$")],
+    Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")],
+]
+"""Labels of Ray's nodes, in Kubernetes' syntax: exact values, none of Ray's operators, so that nodes can be counted."""
 
 
 class EnginesConfig(Part):
@@ -16,6 +24,7 @@ class EnginesConfig(Part):
         default=1.0, gt=0, description="CPUs that Ray reserves per engine, and its threads; on a shared CPU 1 is best."
     )
     num_gpus: float = Field(default=1.0, ge=0, description="GPUs per engine; 0 runs on the CPU.")
+    labels: Labels = Field(default={}, description="Labels of the nodes that may hold engines; none means any node.")
     tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs over which an engine splits its weights.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="bfloat16", description="Type of the engine's weights; 'auto' takes the model's own."
@@ -42,6 +51,7 @@ class TrainersConfig(Part):
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves per worker.")
     num_gpus: float = Field(default=1.0, ge=0, description="GPUs per worker; 0 trains on the CPU.")
+    labels: Labels = Field(default={}, description="Labels of the nodes that may hold workers; none means any node.")
     max_tokens_per_forward: int = Field(
         default=16_384, ge=1, description="Tokens of one forward pass, padding included; larger batches take several."
     )

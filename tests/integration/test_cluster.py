@@ -72,6 +72,8 @@ def test_an_address_that_is_none_is_the_users_to_mend():
 def test_a_ray_that_is_there_is_used_and_left_running(ray_cluster: None, tmp_path: Path):
     with connected(ClusterConfig(), tmp_path / "not" / "yet") as resources:
         assert (resources.num_cpus, resources.gpu_memory_gib) == (4, None)
+        assert [(node.num_cpus, node.num_gpus) for node in resources.nodes] == [(4, 0)]
+        assert resources.nodes[0].memory_gib == pytest.approx(resources.memory_gib)
         assert 0 < resources.object_store_gib <= 0.2
         assert resources.memory_gib > 0
     assert ray.is_initialized()

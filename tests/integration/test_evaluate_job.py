@@ -25,6 +25,7 @@ from medcritical_ray.config import Config, EnginesConfig
 from medcritical_ray.context import longest_prompt_tokens
 from medcritical_ray.errors import UserError
 from medcritical_ray.fit import ClusterResources
+from medcritical_ray.placement import Node
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
@@ -220,6 +221,15 @@ def test_engines_that_do_not_fit_are_refused_with_the_keys_to_change(model: Path
         "the engines do not fit the cluster: 6 CPUs needed, 4 there: lower engines.num_engines or engines.num_cpus; "
         "2 GPUs needed, 0 there: lower engines.num_engines or engines.num_gpus (0 runs on the CPU); "
     )
+
+
+def test_engines_are_evaluated_on_the_nodes_of_their_labels_or_refused(model: Path):
+    config = Config(engines=EnginesConfig(num_cpus=1, num_gpus=0, kv_cache_gib=0.1, labels={"role": "engine"}))
+    node = Node(labels={"role": "engine"}, num_cpus=4, num_gpus=0, memory_gib=100)
+    there = ClusterResources(num_cpus=4, num_gpus=0, memory_gib=100, disk_gib=1, nodes=(node,))
+    check_fit(config, [ServedPolicy(version=0, model_dir=model)], there)
+    with pytest.raises(UserError, match=r"engines: no node is labelled role=engine: .* or change engines\.labels"):
+        check_fit(config, [ServedPolicy(version=0, model_dir=model)], replace(there, nodes=(replace(node, labels={}),)))
 
 
 def test_an_engine_that_is_too_large_for_its_gpu_is_refused(model: Path):
