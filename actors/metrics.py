@@ -1,37 +1,83 @@
 """The metrics of a run as Ray exports them: from this process to its node's agent, where Prometheus fetches them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
 from typing import Any
 
-from ray.util.metrics import Counter, Gauge, Histogram
+from ray.util.metrics import Counter, Gauge
 
 from medcritical_ray.audience import Listener
 from medcritical_ray.metrics import METRICS, Metric, Reading
 from medcritical_ray.readings import of_phase, phase_readings, step_readings
 
+_REPEATED_AFTER_S = 5.0
+
+
+class _Instruments:
+    """Those of this process, and the latest value of each gauge: Ray forgets one that was not set for 20 s."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._made: dict[str, Counter | Gauge] = {}
+        self._latest: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+
+    def record(self, name: str, value: float, tags: dict[str, str]) -> None:
+        with self._lock:
+            instrument = self._of(name)
+            if isinstance(instrument, Gauge):
+                self._latest[name, frozenset(tags.items())] = value
+                instrument.set(value, tags)
+            elif value > 0:  # Ray refuses to count nothing
+                instrument.inc(value, tags)
+
+    def repeat(self) -> None:
+        with self._lock:
+            for (name, tags), value in self._latest.items():
+                self._made[name].set(value, dict(tags))  # type: ignore[union-attr]  # only gauges have a latest value
+
+    def forget(self) -> None:
+        with self._lock:
+            self._made.clear()
+            self._latest.clear()
+
+    def _of(self, name: str) -> Counter | Gauge:
+        if name not in self._made:
+            self._made[name] = _new_instrument(METRICS[name])
+        return self._made[name]
+
+
+_INSTRUMENTS = _Instruments()
+
+
+@contextmanager
+def gauges_repeated() -> Iterator[None]:
+    """What this process has recorded stays visible as long as the block lasts, which must be within a Ray."""
+    ended = Event()
+
+    def repeat() -> None:
+        while not ended.wait(_REPEATED_AFTER_S):
+            _INSTRUMENTS.repeat()
+
+    thread = Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        _INSTRUMENTS.forget()
+
 
 class RunMetrics:
-    """Needs a Ray that is initialised."""
+    """Records the readings of one run. Needs a Ray that is initialised."""
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._instruments: dict[str, Counter | Gauge | Histogram] = {}
 
     def record(self, readings: Iterable[Reading]) -> None:
         for reading in readings:
-            tags = {"run": self._run, **reading.tags}
-            instrument = self._instrument(reading.name)
-            if isinstance(instrument, Gauge):
-                instrument.set(reading.value, tags)
-            elif isinstance(instrument, Histogram):
-                instrument.observe(reading.value, tags)
-            elif reading.value > 0:
-                instrument.inc(reading.value, tags)
-
-    def _instrument(self, name: str) -> Counter | Gauge | Histogram:
-        if name not in self._instruments:
-            self._instruments[name] = _new_instrument(METRICS[name])
-        return self._instruments[name]
+            _INSTRUMENTS.record(reading.name, reading.value, {"run": self._run, **reading.tags})
 
 
 class MetricsListener(Listener):
@@ -60,8 +106,6 @@ class MetricsListener(Listener):
         self._metrics.record(of_phase(*self._phase, name, value) for name, value in values.items())
 
 
-def _new_instrument(metric: Metric) -> Counter | Gauge | Histogram:
-    if metric.kind == "histogram":
-        return Histogram(metric.name, metric.help, list(metric.boundaries), metric.tag_keys)
+def _new_instrument(metric: Metric) -> Counter | Gauge:
     instrument = Counter if metric.kind == "counter" else Gauge
     return instrument(metric.name, metric.help, metric.tag_keys)

@@ -7,29 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["counter", "gauge", "histogram"]
+Kind = Literal["counter", "gauge"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """`tags` are those of its own; all have the tag `run` besides. `boundaries` are a histogram's buckets."""
+    """`tags` are those of its own; all have the tag `run` besides."""
 
     name: str
     kind: Kind
     help: str
     tags: tuple[str, ...]
-    boundaries: tuple[float, ...] = ()
 
     @property
     def tag_keys(self) -> tuple[str, ...]:
         return ("run", *self.tags)
 
     @property
-    def exported_names(self) -> tuple[str, ...]:
-        """The names that Prometheus knows it by."""
-        if self.kind == "histogram":
-            return tuple(f"ray_{self.name}_{part}" for part in ("bucket", "sum", "count"))
-        return (f"ray_{self.name}_total" if self.kind == "counter" else f"ray_{self.name}",)
+    def exported_name(self) -> str:
+        """The name that Prometheus knows it by."""
+        return f"ray_{self.name}_total" if self.kind == "counter" else f"ray_{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +56,8 @@ TOKENS = Metric(
     help="Tokens that engines wrote, by the role they played.",
     tags=("role",),
 )
-BROADCAST_SECONDS = Metric(
-    name="medcritical_broadcast_seconds",
-    kind="histogram",
-    help="Seconds until every engine of a role has confirmed that it serves a new policy version.",
-    tags=("role",),
-    boundaries=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000),
+BROADCAST_SECONDS = _gauge(
+    "broadcast_seconds", "Seconds until every engine of a role had confirmed the latest version.", "role"
 )
 _FLEET = (
     TOKENS,

@@ -4,6 +4,7 @@ The library is imported only if it is asked for. Each run continues its own curv
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -89,7 +90,10 @@ class _TensorBoard:
     def __init__(self, directory: Path, name: str, run_id: str) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
+        # A process that starts within the second of an earlier one must not write over its file.
+        self._writer = SummaryWriter(
+            str(directory / "tensorboard"), flush_secs=10, filename_suffix=f".{time.time_ns()}"
+        )
 
     def log(self, values: dict[str, float], axis: str, step: int) -> None:
         for name, value in values.items():
