@@ -20,6 +20,7 @@ from medcritical_ray.readings import phase_readings, step_readings, tracked
 from medcritical_ray.run_directory import RunDirectory
 
 _PROJECT = "medcritical"
+_MLFLOW_ADDRESS = "MLFLOW_TRACKING_URI"
 _MODULES: dict[TrackerName, tuple[str, str]] = {
     "tensorboard": ("tensorboardX", "tensorboardX"),
     "wandb": ("wandb", "wandb"),
@@ -54,12 +55,18 @@ class TrackerListener(Listener):
 
 
 def check_tracker(config: RunConfig) -> None:
-    """Raises UserError if the tracker's package is missing."""
+    """Raises UserError if the tracker's package is missing, or if MLflow does not know where to."""
     if config.tracker is None:
         return
     module, package = _MODULES[config.tracker]
     if find_spec(module) is None:
         raise UserError(f'run.tracker = "{config.tracker}": {module} is not installed: pip install {package}')
+    if config.tracker == "mlflow" and not os.environ.get(_MLFLOW_ADDRESS):
+        # Files, MLflow's default without a database, are refused by its newer versions.
+        raise UserError(
+            f'run.tracker = "mlflow": {_MLFLOW_ADDRESS} is not set: name a server, as http://localhost:5000, or a '
+            "database, as sqlite:////home/me/mlflow.db"
+        )
 
 
 @contextmanager
@@ -123,13 +130,12 @@ class _WandB:
 
 
 class _MLflow:
-    """On the server that MLFLOW_TRACKING_URI names, else in the run's directory."""
+    """Where MLFLOW_TRACKING_URI says; a resumed run goes on in the run that it had there, told by a tag."""
 
     def __init__(self, directory: Path, name: str, run_id: str) -> None:
         from mlflow import MlflowClient
 
-        local = f"file:{directory / 'mlflow'}"
-        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", local))
+        self._client = MlflowClient(os.environ[_MLFLOW_ADDRESS])
         experiment = self._client.get_experiment_by_name(_PROJECT)
         where = experiment.experiment_id if experiment else self._client.create_experiment(_PROJECT)
         known = self._client.search_runs([where], f"tags.medcritical_run = '{run_id}'")

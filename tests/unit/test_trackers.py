@@ -117,7 +117,7 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> type[FakeMlflowClient]:
     module = ModuleType("mlflow")
     module.MlflowClient = Client
     monkeypatch.setitem(sys.modules, "mlflow", module)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     return Client
 
 
@@ -133,7 +133,14 @@ def test_mlflow_gets_one_run_for_all_processes_of_ours_with_a_step_for_each_valu
         ("run-0", "pair/pairs/own", 5, 1),
     ]
     assert mlflow.ended == ["run-0", "run-0"]
-    assert mlflow.uris == [f"file:{run.path / 'mlflow'}"] * 2
+    assert mlflow.uris == ["http://localhost:5000"] * 2
+
+
+def test_mlflow_is_not_asked_without_an_address(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda module: object())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match=r'^run\.tracker = "mlflow": MLFLOW_TRACKING_URI is not set: name a server'):
+        check_tracker(RunConfig(tracker="mlflow"))
 
 
 def test_a_run_of_the_same_name_that_was_created_later_is_another_run_to_a_tracker(
