@@ -96,7 +96,7 @@ class MetricsListener(Listener):
         self._metrics.record(phase_readings(iteration, phase, result))
 
     def advance(self, label: str, done: int, total: int) -> None:
-        self._record_phase(phase_progress_ratio=done / total)
+        self._record_phase(phase_progress_ratio=done / max(total, 1))
 
     def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
         self._record_phase(phase_progress_ratio=metrics["step"] / metrics["num_steps"])

@@ -21,6 +21,8 @@ from medcritical_ray.run_directory import RunDirectory
 
 _PROJECT = "medcritical"
 _MLFLOW_ADDRESS = "MLFLOW_TRACKING_URI"
+_MLFLOW_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""Seconds and retries of a request. A server that is gone must not hold up a run for the minutes of its defaults."""
 _MODULES: dict[TrackerName, tuple[str, str]] = {
     "tensorboard": ("tensorboardX", "tensorboardX"),
     "wandb": ("wandb", "wandb"),
@@ -88,7 +90,14 @@ def open_tracker(config: RunConfig, run: RunDirectory) -> Iterator[TrackerListen
     try:
         yield TrackerListener(tracker)
     finally:
+        _close(tracker, run)
+
+
+def _close(tracker: Tracker, run: RunDirectory) -> None:
+    try:
         tracker.close()
+    except Exception as error:  # noqa: BLE001  # the run itself has ended well
+        run.append_event("listener failed", listener="tracker", cause=repr(error))
 
 
 class _TensorBoard:
@@ -133,6 +142,8 @@ class _MLflow:
     """Where MLFLOW_TRACKING_URI says; a resumed run goes on in the run that it had there, told by a tag."""
 
     def __init__(self, directory: Path, name: str, run_id: str) -> None:
+        for name, value in _MLFLOW_LIMITS.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         self._client = MlflowClient(os.environ[_MLFLOW_ADDRESS])
@@ -143,8 +154,10 @@ class _MLflow:
         self._run_id = run.info.run_id
 
     def log(self, values: dict[str, float], axis: str, step: int) -> None:
-        for name, value in values.items():
-            self._client.log_metric(self._run_id, name, value, step=step)
+        from mlflow.entities import Metric
+
+        now_ms = time.time_ns() // 1_000_000
+        self._client.log_batch(self._run_id, [Metric(name, value, now_ms, step) for name, value in values.items()])
 
     def close(self) -> None:
         self._client.set_terminated(self._run_id)

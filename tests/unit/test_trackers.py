@@ -102,8 +102,8 @@ class FakeMlflowClient:
         self.runs[f"run-{len(self.runs)}"] = tags
         return SimpleNamespace(info=SimpleNamespace(run_id=f"run-{len(self.runs) - 1}"))
 
-    def log_metric(self, run_id: str, key: str, value: float, step: int) -> None:
-        self.logged.append((run_id, key, value, step))
+    def log_batch(self, run_id: str, metrics: list[tuple[str, float, int, int]]) -> None:
+        self.logged += [(run_id, key, value, step) for key, value, _, step in metrics]
 
     def set_terminated(self, run_id: str) -> None:
         self.ended.append(run_id)
@@ -116,7 +116,10 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> type[FakeMlflowClient]:
 
     module = ModuleType("mlflow")
     module.MlflowClient = Client
+    entities = ModuleType("mlflow.entities")
+    entities.Metric = lambda key, value, timestamp, step: (key, value, timestamp, step)
     monkeypatch.setitem(sys.modules, "mlflow", module)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     return Client
 
@@ -151,6 +154,16 @@ def test_a_run_of_the_same_name_that_was_created_later_is_another_run_to_a_track
     monkeypatch.setattr(RunDirectory, "record", lambda self: later)
     tell("mlflow", run)
     assert list(mlflow.runs) == ["run-0", "run-1"]
+
+
+def test_a_tracker_that_is_gone_at_the_end_is_an_event_of_the_run(run: RunDirectory, mlflow: type[FakeMlflowClient]):
+    def refuse(self: FakeMlflowClient, run_id: str) -> None:
+        raise OSError("no such server")
+
+    mlflow.set_terminated = refuse
+    tell("mlflow", run)
+    (failed,) = (event for event in run.events() if event["event"] == "listener failed")
+    assert (failed["listener"], failed["cause"]) == ("tracker", "OSError('no such server')")
 
 
 def test_a_tracker_that_refuses_to_start_is_told_by_its_key(run: RunDirectory, mlflow: type[FakeMlflowClient]):
