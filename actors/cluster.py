@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from actors.metrics import gauges_repeated
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import UserError, WaitTimeout
 from medcritical_ray.fit import ClusterResources
@@ -36,7 +37,8 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
     reached there.
     """
     if ray.is_initialized():
-        yield _resources(run_directory)
+        with gauges_repeated():
+            yield _resources(run_directory)
         return
     os.environ.update(_ENVIRONMENT)
     address = config.address or os.environ.get("RAY_ADDRESS")
@@ -45,7 +47,8 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
     else:
         _start(config)
     try:
-        yield _resources(run_directory)
+        with gauges_repeated():
+            yield _resources(run_directory)
     finally:
         ray.shutdown()
 

@@ -17,8 +17,15 @@ from medcritical_ray.weights import Blob
 class EngineActor:
     """Forwards to an Engine. Ray never restarts it: a restarted engine would serve its first weights again.
 
-    It does nothing until `start`, so that an error of the start reaches the caller as that error.
+    It does nothing until `start`, so that an error of the start reaches the caller as that error. Ray's dashboard and
+    logs show it by `name`.
     """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
 
     def start(self, policy: ServedPolicy, config: EnginesConfig, max_lora_rank: int | None) -> int | None:
         """Starts the engine and returns the version that it serves."""

@@ -1,6 +1,6 @@
 """A pool of engines that serve the same policy version, and the work that is fanned out over them."""
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Self, TypeVar
@@ -13,6 +13,7 @@ from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import StaleVersion
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 from medcritical_ray.fan_out import OrderedBlocks
+from medcritical_ray.fleet import EngineState
 from medcritical_ray.recovery import EngineStatus, next_step
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import served_policy
@@ -44,7 +45,7 @@ class EnginePool:
         self._policy = served_policy(version, policy_dir)
         self._num_restarts = 0
         num_seats = config.num_engines if num_engines is None else num_engines
-        self._seats = [Seat(f"{name}-engine-{i}", config, max_lora_rank) for i in range(num_seats)]
+        self._seats = [Seat(f"{name}-{i}", config, max_lora_rank) for i in range(num_seats)]
         for seat in self._seats:
             seat.start(self._policy)
 
@@ -62,29 +63,40 @@ class EnginePool:
         """Engines replaced so far."""
         return self._num_restarts
 
+    @property
+    def states(self) -> list[EngineState]:
+        """What each engine is at."""
+        return [seat.state for seat in self._seats]
+
     def wait_until_serving(self) -> None:
         """Waits until every engine has confirmed the current version."""
         while not all(seat.is_serving for seat in self._seats):
             self._take_answers(_no_work())
 
     def map(
-        self, blocks: Iterable[tuple[Key, list[Request]]], sampling: SamplingConfig
+        self,
+        blocks: Iterable[tuple[Key, list[Request]]],
+        sampling: SamplingConfig,
+        watch: Callable[[], None] = lambda: None,
     ) -> Iterator[tuple[Key, list[Completion]]]:
         """The completions of each block of requests, once each, in the order of the blocks.
 
         Reads `blocks` as room becomes free: `max_in_flight` of them wait at one engine, and as many again for their
-        turn. An engine that fails is replaced and its blocks are written again, with the same result.
+        turn. An engine that fails is replaced and its blocks are written again, with the same result. `watch` is called
+        whenever `states` may have changed.
         """
         assert not any(seat.num_in_flight for seat in self._seats), "the pool is at work already"
         work: Work = OrderedBlocks(blocks, window=2 * len(self._seats) * self._config.max_in_flight)
         try:
             while not work.is_done:
                 self._hand_out(work, sampling)
+                watch()
                 self._take_answers(work)
                 yield from work.finished_in_order()
         finally:
             for seat in self._seats:
                 seat.forget()
+            watch()
 
     def broadcast(self, version: int, policy_dir: Path) -> None:
         """Has every engine serve the policy in a directory as `version`, and waits until each has confirmed it.

@@ -11,6 +11,7 @@ from actors.engine_actor import EngineActor
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import StaleVersion
 from medcritical_ray.fan_out import Block
+from medcritical_ray.fleet import EngineState
 from medcritical_ray.recovery import EngineStatus
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import ServedPolicy
@@ -43,11 +44,11 @@ class Seat:
         self._num_starts += 1
         actor_class: Any = EngineActor  # its decorator hides its options from the type checker
         self._actor = actor_class.options(
-            name=f"{self.name}-{self._num_starts}",
+            name=f"{self.name}#{self._num_starts}",
             num_cpus=self._config.num_cpus,
             num_gpus=self._config.num_gpus,
             label_selector=self._config.labels,
-        ).remote()
+        ).remote(self.name)
         self._await_change("start", policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
 
     def update(self, policy: ServedPolicy, blobs: Sequence[Any]) -> None:
@@ -91,6 +92,16 @@ class Seat:
     @property
     def num_in_flight(self) -> int:
         return len(self._in_flight)
+
+    @property
+    def state(self) -> EngineState:
+        return EngineState(
+            name=self.name,
+            version=self._version,
+            is_serving=self.is_serving,
+            num_requests=sum(len(block.work) for block in self._in_flight.values()),
+            num_replacements=self._num_starts - 1,
+        )
 
     @property
     def keys_in_flight(self) -> str:

@@ -1,14 +1,18 @@
 """The team that plays a run on Ray: pools of vLLM engines write, Ray Train workers train."""
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from actors.metrics import RunMetrics
 from actors.pool import EnginePool
 from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
+from medcritical_ray.fleet import fleet_readings
 from medcritical_ray.game import OnStep, Role
+from medcritical_ray.metrics import BROADCAST_SECONDS, TOKENS, Metric, Reading
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import max_lora_rank
 
@@ -22,22 +26,26 @@ class RayTeam:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._pools: dict[Role, EnginePool] = {}
+        self._metrics = RunMetrics(config.run.name)
 
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
         players = self._players(role)
         if players not in self._pools:
             self._pools[players] = self._start(players, version, policy_dir)
         pool = self._pools[players]
-        if not pool.serves(version, policy_dir):
-            pool.broadcast(version, policy_dir)
         pool.wait_until_serving()
+        if not pool.serves(version, policy_dir):
+            started = time.monotonic()
+            pool.broadcast(version, policy_dir)
+            self._record(BROADCAST_SECONDS, time.monotonic() - started, role)
+        self._show(pool, role)
 
     def write(
         self, role: Role, version: int, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
     ) -> Iterator[tuple[int, list[Completion]]]:
         pool = self._pools[self._players(role)]
         assert pool.version == version, f"{role} serves version {pool.version}, not {version}"
-        return pool.map(blocks, sampling)
+        return self._counted(role, pool.map(blocks, sampling, watch=lambda: self._show(pool, role)))
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
         return fit_sft(
@@ -85,13 +93,26 @@ class RayTeam:
         """The role whose pool plays `role`."""
         return role if self._config.engines.separate_corrector else "generator"
 
+    def _counted(
+        self, role: Role, written: Iterable[tuple[int, list[Completion]]]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        for block, completions in written:
+            self._record(TOKENS, sum(each.num_tokens for each in completions), role)
+            yield block, completions
+
+    def _record(self, metric: Metric, value: float, role: Role) -> None:
+        self._metrics.record([Reading(name=metric.name, value=value, tags={"role": role})])
+
+    def _show(self, pool: EnginePool, role: Role) -> None:
+        self._metrics.record(fleet_readings(role, pool.states))
+
     def _start(self, role: Role, version: int, policy_dir: Path) -> EnginePool:
         engines = self._config.engines
         return EnginePool(
             engines,
             version,
             policy_dir,
-            name=f"{self._config.run.name}-{role}",
+            name=f"medcritical/{self._config.run.name}/{role}",
             num_engines=engines.num_engines if role == "generator" else engines.separate_corrector,
             max_lora_rank=max_lora_rank(self._config),
         )

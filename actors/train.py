@@ -100,7 +100,7 @@ def _fit(
         trainer = TorchTrainer(
             train_worker,  # type: ignore[arg-type]  # what it returns becomes the result's return_value
             train_loop_config={"assignment": assignment},
-            datasets=_shards(rows_dir, trainers.num_workers or 1),
+            datasets=_shards(rows_dir, trainers.num_workers or 1, name),
             dataset_config=DataConfig(datasets_to_split=[]),
             scaling_config=_scaling(trainers),
             run_config=RunConfig(
@@ -124,7 +124,7 @@ def _quieten_this_process() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _shards(rows_dir: Path, num_workers: int) -> dict[str, Any]:
+def _shards(rows_dir: Path, num_workers: int, name: str) -> dict[str, Any]:
     """One Ray Dataset per worker, named by its rank: contiguous rows, equally many give or take one, none left over.
 
     Ray Train's own split would drop the rows that do not divide evenly, and deal blocks to whichever worker asks first.
@@ -141,10 +141,13 @@ def _shards(rows_dir: Path, num_workers: int) -> dict[str, Any]:
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     with ray.data.DataContext.current(context):
-        return {
+        shards = {
             str(rank): ray.data.from_arrow(rows.take(list(range(bounds[rank], bounds[rank + 1]))))
             for rank in range(num_workers)
         }
+    for rank, shard in shards.items():
+        shard.set_name(f"{name}-shard-{rank}")
+    return shards
 
 
 def _scaling(trainers: TrainersConfig) -> ScalingConfig:

@@ -73,11 +73,14 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
     from actors.cluster import connected
     from actors.team import RayTeam
+    from jobs.following import followed
     from jobs.terminal import TerminalProgress, print_contamination, print_summary, wide_console
     from medcritical_ray.files import read_json
     from medcritical_ray.opening import open_run, run_path
+    from medcritical_ray.trackers import check_tracker
 
     console = wide_console()
+    check_tracker(config.run)
     plan = plan_of(config)
     with ExitStack() as stack:
 
@@ -88,7 +91,11 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
         directory = stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
         if not directory.summary_file.exists():
             print_contamination(console, directory)
-            with TerminalProgress(console) as progress, RayTeam(config) as team:
+            with (
+                TerminalProgress(console) as terminal,
+                followed(config, directory, terminal) as progress,
+                RayTeam(config) as team,
+            ):
                 play_to_the_end(make_game(config, directory, team, progress, command))
         print_summary(console, read_json(directory.summary_file))
     return 0

@@ -62,12 +62,14 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     from jobs.self_play import check_fit, plan_of
     from medcritical_ray.opening import check_reviewers
     from medcritical_ray.study import TRUNK, arm_run, is_finished
+    from medcritical_ray.trackers import check_tracker
 
     waiting = [key for key, config in configs.items() if not is_finished(arm_run(out, *key), config)]
     if not waiting:
         return
     plans = [plan_of(configs[key]) for key in waiting]
     check_reviewers((configs[seed, arm], arm_run(out, seed, TRUNK)) for seed, arm in waiting)
+    check_tracker(configs[waiting[0]].run)
     num_played = 0
     with connected(configs[waiting[0]].cluster, out) as resources:
         for plan in plans:
@@ -84,6 +86,7 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
 
 def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", console: "Console", command: str) -> None:
     """Plays one arm to its end: stage 1, or what follows that of `trunk`."""
+    from jobs.following import followed
     from jobs.self_play import make_game, play_to_the_end
     from jobs.terminal import TerminalProgress, print_contamination
     from medcritical_ray.branching import open_branch
@@ -95,7 +98,7 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     else:
         is_there = RunDirectory(run_path(config)).exists()
         opened = open_run(config, resume=is_there, resume_command=command, admit=lambda: None)
-    with opened as run, TerminalProgress(console) as progress:
+    with opened as run, TerminalProgress(console) as terminal, followed(config, run, terminal) as progress:
         if not trunk:
             print_contamination(console, run)
         play_to_the_end(make_game(config, run, team.for_run(config), progress, command))

@@ -51,6 +51,9 @@ class TerminalProgress:
         if self._task is not None:
             self._bars.update(self._task, completed=done, total=total)
 
+    def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
+        self.advance("train", int(metrics["step"]), int(metrics["num_steps"]))
+
     def __enter__(self) -> Self:
         self._bars.start()
         return self

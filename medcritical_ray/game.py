@@ -62,6 +62,10 @@ class Progress(Protocol):
 
     def advance(self, label: str, done: int, total: int) -> None: ...
 
+    def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
+        """One training step of the phase is done; `metrics` has `step` and `num_steps`."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
@@ -118,7 +122,7 @@ class Game(Session):
 
         def on_step(metrics: dict[str, float]) -> None:
             self.run.append_step(iteration, phase, metrics)
-            self.progress.advance("train", int(metrics["step"]), int(metrics["num_steps"]))
+            self.progress.step(iteration, phase, metrics)
 
         return on_step
 

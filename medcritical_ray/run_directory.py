@@ -118,6 +118,10 @@ class RunDirectory:
     def done(self, iteration: int, phase: str) -> bool:
         return self._phase_file(iteration, phase).exists()
 
+    def phases_done(self, iteration: int) -> list[str]:
+        """Their names, in the alphabet's order."""
+        return sorted(path.stem for path in (self.iteration(iteration) / "phases").glob("*.json"))
+
     def mark_done(self, iteration: int, phase: str, result: dict[str, Any]) -> None:
         """Records that a phase, all of whose files are written, is done, and what a resumed run must know of it."""
         write_json(self._phase_file(iteration, phase), result)

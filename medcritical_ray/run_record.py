@@ -25,6 +25,7 @@ _ENDPOINT = (
 )
 _MAY_CHANGE = (
     "run.directory",
+    "run.tracker",
     "cluster",
     "engines",
     "trainers",

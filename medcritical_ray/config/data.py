@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from medcritical_ray.config.part import Part
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -21,6 +23,9 @@ class RunConfig(Part):
     )
     seed: int = Field(default=0, ge=0, description="Every random choice of the run is derived from it.")
     num_iterations: int = Field(default=3, ge=0, description="Self-iterations after stage 1.")
+    tracker: TrackerName | None = Field(
+        default=None, description="Who else draws the curves of the run: TensorBoard, Weights & Biases or MLflow."
+    )
 
     @field_validator("name")
     @classmethod

@@ -71,14 +71,14 @@ def test_an_engine_that_dies_is_replaced_by_one_that_serves_the_current_version(
     disturbed = []
     for answer in pool.map(BLOCKS, SAMPLED):
         if not disturbed:
-            kill("test-engine-0-1")
+            kill("test-0#1")
         disturbed.append(answer)
     pool.wait_until_serving()
     assert disturbed == undisturbed
     assert undisturbed != of_first_version
     assert (pool.version, pool.num_restarts) == (1, 1)
-    kill("test-engine-1-1")
-    with pytest.raises(RunFailed, match=r"test-engine-1 is dead \(blocks block-.*\): .*engines\.max_restarts"):
+    kill("test-1#1")
+    with pytest.raises(RunFailed, match=r"test-1 is dead \(blocks block-.*\): .*engines\.max_restarts"):
         written(pool)
 
 
@@ -91,7 +91,7 @@ def test_engines_of_adapters_take_the_next_one_and_a_replacement_takes_the_curre
         with_first = written(pool)
         pool.broadcast(2, adapter_policies[1])
         with_second = written(pool)
-        kill("lora-engine-0-1")
+        kill("lora-0#1")
         assert written(pool) == with_second
         assert with_first != with_second
         assert pool.num_restarts == 1
@@ -101,7 +101,7 @@ def test_an_engine_that_does_not_start_in_time_is_named_with_the_key_to_raise(
     ray_cluster: None, tied_policies: tuple[Path, Path], engines_config: EnginesConfig
 ):
     config = engines_config.model_copy(update={"start_timeout_s": 0.1})
-    message = r"1 of 1 engines not on version 0 after 0\.1 s \(late-engine-0\): raise engines\.start_timeout_s"
+    message = r"1 of 1 engines not on version 0 after 0\.1 s \(late-0\): raise engines\.start_timeout_s"
     with EnginePool(config, 0, tied_policies[0], name="late") as pool, pytest.raises(WaitTimeout, match=message):
         pool.wait_until_serving()
 

@@ -143,6 +143,9 @@ class FakeProgress:
     def advance(self, label: str, done: int, total: int) -> None:
         pass
 
+    def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
+        pass
+
 
 def write_policy(directory: Path, skill: float, start: Path | None = None) -> None:
     """A policy in three small files, those of `start` with another skill if it is given."""

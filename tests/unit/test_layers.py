@@ -18,6 +18,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.opening",
     "medcritical_ray.report",
     "medcritical_ray.student",
+    "medcritical_ray.trackers",
     "medcritical_ray.training",
     "medcritical_ray.weights",
 )
