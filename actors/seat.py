@@ -32,7 +32,7 @@ class Seat:
         self._actor: Any = None
         self._version = -1
         self._num_starts = 0
-        self._has_served = False
+        self.has_served = False
         self._change: Any = None
         self._in_flight: dict[Any, RequestBlock] = {}
         self._waits_for: Literal["start", "update", "request"] = "start"
@@ -67,7 +67,7 @@ class Seat:
             return self._in_flight.pop(ref), answer
         if answer != self._version:
             raise StaleVersion(f"it serves policy version {answer}, not {self._version}")
-        self._change, self._has_served = None, True
+        self._change, self.has_served = None, True
         return None
 
     def end(self) -> list[RequestBlock]:
@@ -110,7 +110,7 @@ class Seat:
 
     def status_after(self, error: Exception) -> EngineStatus:
         """What an error of `take` says about the engine."""
-        if not self._has_served:
+        if not self.has_served:
             return "never_started"
         if isinstance(error, StaleVersion):
             return "stale"
