@@ -38,7 +38,7 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
     """
     if ray.is_initialized():
         with gauges_repeated():
-            yield _resources(run_directory)
+            yield _resources(run_directory, grows=config.autoscales)
         return
     os.environ.update(_ENVIRONMENT)
     address = config.address or os.environ.get("RAY_ADDRESS")
@@ -48,7 +48,7 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
         _start(config)
     try:
         with gauges_repeated():
-            yield _resources(run_directory)
+            yield _resources(run_directory, grows=config.autoscales)
     finally:
         ray.shutdown()
 
@@ -97,7 +97,7 @@ def _await_answer(address: str, timeout_s: float) -> None:
         time.sleep(_RETRY_S)
 
 
-def _resources(run_directory: Path) -> ClusterResources:
+def _resources(run_directory: Path, *, grows: bool) -> ClusterResources:
     totals = ray.cluster_resources()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     existing = next(path for path in (run_directory, *run_directory.resolve().parents) if path.exists())
@@ -108,6 +108,7 @@ def _resources(run_directory: Path) -> ClusterResources:
         disk_gib=shutil.disk_usage(existing).free / 2**30,
         object_store_gib=min(node["Resources"].get("object_store_memory", 0.0) for node in nodes) / 2**30,
         gpu_memory_gib=_gpu_memory_gib(nodes) if totals.get("GPU") else None,
+        grows=grows,
         nodes=tuple(_node(node) for node in nodes),
     )
 

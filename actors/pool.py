@@ -14,7 +14,7 @@ from medcritical_ray.engine import StaleVersion
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 from medcritical_ray.fan_out import OrderedBlocks
 from medcritical_ray.fleet import EngineState
-from medcritical_ray.recovery import EngineStatus, next_step
+from medcritical_ray.recovery import EngineStatus, next_step, num_engines_wanted
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import served_policy
 from medcritical_ray.weights import read_blobs
@@ -24,11 +24,13 @@ Work = OrderedBlocks[Any, list[Request], list[Completion]]
 
 
 class EnginePool:
-    """`num_engines` engines (the config's number if None), which start at once, beside whatever the caller does next.
+    """Engines between two bounds: `engines.min_engines` start at once, beside whatever the caller does next; more come
+    while work waits for one, up to `num_engines` (the config's number if None), and stay until `shrink`.
 
     Needs a Ray that is initialised. `name` begins the names of the engines and must differ between pools. Every wait
     ends: with WaitTimeout if an engine is not ready in time, with RunFailed if one fails and may not be replaced, and
-    with the UserError that an engine raises.
+    with the UserError that an engine raises. An engine above the minimum may be lost to its machine, or never get one:
+    others take its work, and the pool asks for as many again as it may hold before it does with those that it has.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class EnginePool:
         self._config = config
         self._policy = served_policy(version, policy_dir)
         self._num_restarts = 0
-        num_seats = config.num_engines if num_engines is None else num_engines
-        self._seats = [Seat(f"{name}-{i}", config, max_lora_rank) for i in range(num_seats)]
-        for seat in self._seats:
-            seat.start(self._policy)
+        self._num_losses = 0
+        self._most = config.num_engines if num_engines is None else num_engines
+        self._least = min(self._most, config.least_engines)
+        self._places = [Seat(f"{name}-{i}", config, max_lora_rank) for i in range(self._most)]
+        self._seats: list[Seat] = []
+        self._grow(self._least)
 
     @property
     def version(self) -> int:
@@ -65,13 +69,24 @@ class EnginePool:
 
     @property
     def states(self) -> list[EngineState]:
-        """What each engine is at."""
-        return [seat.state for seat in self._seats]
+        """What each engine is at, and those that are not there."""
+        return [seat.state for seat in self._places]
+
+    @property
+    def num_serving(self) -> int:
+        """Engines that have confirmed the current version."""
+        return sum(seat.is_serving for seat in self._seats)
 
     def wait_until_serving(self) -> None:
-        """Waits until every engine has confirmed the current version."""
-        while not all(seat.is_serving for seat in self._seats):
+        """Waits until every engine has confirmed the current version, but for those above the minimum that have yet to
+        come: they confirm it before they are asked anything."""
+        self._shrink_to(self._least, but_not=lambda seat: not seat.is_starting)
+        while self.num_serving < len(self._seats):
             self._take_answers(_no_work())
+
+    def shrink(self) -> None:
+        """Ends the engines above the minimum, so that their machines may go."""
+        self._shrink_to(self._least, but_not=lambda _: False)
 
     def map(
         self,
@@ -86,10 +101,12 @@ class EnginePool:
         whenever `states` may have changed.
         """
         assert not any(seat.num_in_flight for seat in self._seats), "the pool is at work already"
-        work: Work = OrderedBlocks(blocks, window=2 * len(self._seats) * self._config.max_in_flight)
+        work: Work = OrderedBlocks(blocks, window=2 * self._most * self._config.max_in_flight)
+        self._num_losses = 0
         try:
             while not work.is_done:
                 self._hand_out(work, sampling)
+                self._grow(self._num_wanted(work))
                 watch()
                 self._take_answers(work)
                 yield from work.finished_in_order()
@@ -115,14 +132,33 @@ class EnginePool:
 
     def close(self) -> None:
         """Ends the engines."""
-        for seat in self._seats:
-            seat.end()
+        self._shrink_to(0, but_not=lambda _: False)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _num_wanted(self, work: Work) -> int:
+        """The engines that the work would keep busy; none that are not there yet, once too many in a row were lost."""
+        if self._num_losses >= self._most:
+            return 0
+        num_blocks = work.num_waiting + sum(seat.num_in_flight for seat in self._seats)
+        return num_engines_wanted(num_blocks, per_engine=self._config.max_in_flight, least=self._least, most=self._most)
+
+    def _grow(self, num_wanted: int) -> None:
+        for seat in self._places:
+            if len(self._seats) < num_wanted and seat not in self._seats:
+                seat.start(self._policy)
+                self._seats.append(seat)
+
+    def _shrink_to(self, num_seats: int, *, but_not: Callable[[Seat], bool]) -> None:
+        """Ends as many engines as are too many, those that do not serve first."""
+        for seat in sorted(self._seats, key=lambda seat: seat.is_serving):
+            if len(self._seats) > num_seats and not but_not(seat):
+                seat.end()
+                self._seats.remove(seat)
 
     def _hand_out(self, work: Work, sampling: SamplingConfig) -> None:
         """Gives blocks to the engines that serve, the least busy first, until all are busy or no block is left."""
@@ -153,19 +189,36 @@ class EnginePool:
                 finished = seat.take(ref)
                 if finished:
                     work.finish(*finished)
+                    self._num_losses = 0
         except UserError as error:
             raise getattr(error, "cause", error) from None
         except (RayError, StaleVersion) as error:
             self._recover(seat, seat.status_after(error), _cause(error), work)
 
     def _out_of_time(self, seat: Seat, work: Work) -> None:
-        if not seat.is_serving:
+        if seat.is_serving:
+            limit_s, key = seat.limit
+            self._recover(seat, "silent", f"no answer for {limit_s:g} s ({key})", work)
+        elif self._can_spare_one:
+            self._do_without(seat, work)
+        else:
             raise self._not_serving_in_time(seat)
-        limit_s, key = seat.limit
-        self._recover(seat, "silent", f"no answer for {limit_s:g} s ({key})", work)
+
+    @property
+    def _can_spare_one(self) -> bool:
+        return len(self._seats) > max(self._least, 1)
+
+    def _do_without(self, seat: Seat, work: Work) -> None:
+        self._num_losses += 1
+        self._seats.remove(seat)
+        for block in seat.end():
+            work.put_back(block)
 
     def _recover(self, seat: Seat, status: EngineStatus, cause: str, work: Work) -> None:
-        """Replaces an engine, and puts its blocks back for whichever engine is free; or gives up."""
+        """Does without an engine, or replaces it, or gives up; its blocks are for whichever engine is free."""
+        if self._can_spare_one:
+            self._do_without(seat, work)
+            return
         restarts_left = self._config.max_restarts - self._num_restarts
         if next_step(status, restarts_left=restarts_left) == "give_up":
             raise self._given_up(seat, status, cause)

@@ -77,6 +77,7 @@ class Seat:
     def end(self) -> list[RequestBlock]:
         """Ends the engine and returns the blocks that are lost with it."""
         ray.kill(self._actor)
+        self._actor = None
         return self.forget()
 
     def forget(self) -> list[RequestBlock]:
@@ -90,6 +91,10 @@ class Seat:
         return self._change is None
 
     @property
+    def is_starting(self) -> bool:
+        return self._change is not None and self._waits_for == "start"
+
+    @property
     def num_in_flight(self) -> int:
         return len(self._in_flight)
 
@@ -98,9 +103,9 @@ class Seat:
         return EngineState(
             name=self.name,
             version=self._version,
-            is_serving=self.is_serving,
+            is_serving=self._actor is not None and self.is_serving,
             num_requests=sum(len(block.work) for block in self._in_flight.values()),
-            num_replacements=self._num_starts - 1,
+            num_replacements=max(0, self._num_starts - 1),
         )
 
     @property

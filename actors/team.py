@@ -18,7 +18,8 @@ from medcritical_ray.served import max_lora_rank
 
 
 class RayTeam:
-    """Engines start when they are first asked to serve and live until the end; training workers come and go.
+    """Engines start when they are first asked to serve. Those of the minimum live until the end; others come while work
+    waits for them and go before a training, as its workers go after it.
 
     The corrector has engines of its own if the config says so, else the generator's play both roles.
     """
@@ -48,6 +49,7 @@ class RayTeam:
         return self._counted(role, pool.map(blocks, sampling, watch=lambda: self._show(pool, role)))
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
+        self._make_room()
         return fit_sft(
             start,
             demonstrations,
@@ -62,6 +64,7 @@ class RayTeam:
     def train_dpo(
         self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep
     ) -> dict[str, Any]:
+        self._make_room()
         return fit_dpo(
             policy,
             reference,
@@ -88,6 +91,11 @@ class RayTeam:
     ) -> None:
         for pool in self._pools.values():
             pool.close()
+
+    def _make_room(self) -> None:
+        """Engines are idle while workers train."""
+        for pool in self._pools.values():
+            pool.shrink()
 
     def _players(self, role: Role) -> Role:
         """The role whose pool plays `role`."""

@@ -20,35 +20,25 @@ class Block(Generic[Key, Work]):
 
 
 class OrderedBlocks(Generic[Key, Work, Result]):
-    """Reads blocks lazily and keeps at most `window` of them between handing them out and giving back their results."""
+    """Keeps at most `window` blocks between reading them and giving back their results."""
 
     def __init__(self, blocks: Iterable[tuple[Key, Work]], window: int) -> None:
         self._source = iter(blocks)
         self._window = window
         self._num_read = 0
         self._is_read = False
-        self._lost: deque[Block[Key, Work]] = deque()
         self._pending: deque[Block[Key, Work]] = deque()
+        self._waiting: deque[Block[Key, Work]] = deque()
         self._results: dict[int, Result] = {}
 
     def next_block(self) -> Block[Key, Work] | None:
         """The block to work on next, lost ones first; None if there is none for now, or no room in the window."""
-        if self._lost:
-            return self._lost.popleft()
-        if len(self._pending) >= self._window:
-            return None
-        item = next(self._source, None)
-        if item is None:
-            self._is_read = True
-            return None
-        block = Block(self._num_read, *item)
-        self._num_read += 1
-        self._pending.append(block)
-        return block
+        self._read_ahead()
+        return self._waiting.popleft() if self._waiting else None
 
     def put_back(self, block: Block[Key, Work]) -> None:
         """Says that a block was lost, so that it is handed out again."""
-        self._lost.append(block)
+        self._waiting.appendleft(block)
 
     def finish(self, block: Block[Key, Work], result: Result) -> None:
         self._results[block.position] = result
@@ -60,6 +50,23 @@ class OrderedBlocks(Generic[Key, Work, Result]):
             yield block.key, self._results.pop(block.position)
 
     @property
+    def num_waiting(self) -> int:
+        """The blocks that nobody works on, as far as the window shows."""
+        self._read_ahead()
+        return len(self._waiting)
+
+    @property
     def is_done(self) -> bool:
         """Whether every block was read and given back."""
         return self._is_read and not self._pending
+
+    def _read_ahead(self) -> None:
+        while not self._is_read and len(self._pending) < self._window:
+            item = next(self._source, None)
+            if item is None:
+                self._is_read = True
+                return
+            block = Block(self._num_read, *item)
+            self._num_read += 1
+            self._pending.append(block)
+            self._waiting.append(block)

@@ -14,6 +14,7 @@ class ClusterResources:
     """What a cluster has, with the disk at the run's directory: in all, and node by node.
 
     `object_store_gib` and `gpu_memory_gib` are those of the node and the GPU that have least. None if unknown.
+    A cluster that `grows` brings machines as they are asked for; what it has now says nothing of what it will have.
     """
 
     num_cpus: float
@@ -23,16 +24,17 @@ class ClusterResources:
     object_store_gib: float | None = None
     gpu_memory_gib: float | None = None
     nodes: tuple[Node, ...] | None = None
+    grows: bool = False
 
 
 def compare(plan: Plan, resources: ClusterResources) -> list[str]:
     """What the cluster lacks for the plan, one line each."""
-    of_labels = label_shortfalls([plan.engines_claim, plan.trainers_claim], resources.nodes)
+    of_machines = [] if resources.grows else _shortfalls_of_machines(plan, resources)
     of_gpus = _gpu_memory_shortfalls(plan, resources.gpu_memory_gib)
-    return [*_shortfalls(plan, resources), *of_labels, *of_gpus]
+    return [*of_machines, *_shortfalls_of_any_number(plan, resources), *of_gpus]
 
 
-def _shortfalls(plan: Plan, resources: ClusterResources) -> Iterator[str]:
+def _shortfalls_of_machines(plan: Plan, resources: ClusterResources) -> Iterator[str]:
     if plan.num_cpus > resources.num_cpus:
         needed = f"{plan.num_cpus:g} needed ({DATA_CPUS:g} of them for Ray Data)"
         knobs = "engines.num_engines, engines.num_cpus, trainers.num_workers or trainers.num_cpus"
@@ -40,13 +42,17 @@ def _shortfalls(plan: Plan, resources: ClusterResources) -> Iterator[str]:
     if plan.num_gpus > resources.num_gpus:
         knobs = "engines.num_engines, engines.num_gpus, trainers.num_workers or trainers.num_gpus"
         yield f"GPUs: {plan.num_gpus} needed, {resources.num_gpus:g} there: lower {knobs}"
-    if any(use.num_workers > 1 for use in plan.gpu_uses):
-        knobs = "raise trainers.num_gpus above 0.5, or set trainers.num_workers = 1"
-        yield f"GPUs: two training workers may come to lie on one, which NCCL refuses: {knobs}"
+    yield from label_shortfalls([plan.engines_claim, plan.trainers_claim], resources.nodes)
     if plan.memory_gib > resources.memory_gib:
         needed = f"{plan.memory_gib:.1f} GiB needed ({memory_terms(plan)})"
         knobs = "engines.num_engines, engines.kv_cache_gib or trainers.num_workers"
         yield f"memory: {needed}, {resources.memory_gib:.1f} GiB there: lower {knobs}"
+
+
+def _shortfalls_of_any_number(plan: Plan, resources: ClusterResources) -> Iterator[str]:
+    if any(use.num_workers > 1 for use in plan.gpu_uses):
+        knobs = "raise trainers.num_gpus above 0.5, or set trainers.num_workers = 1"
+        yield f"GPUs: two training workers may come to lie on one, which NCCL refuses: {knobs}"
     if resources.object_store_gib is not None and plan.object_store_gib > resources.object_store_gib:
         needed = f"{plan.object_store_gib:.2f} GiB needed for a weight update"
         knobs = "raise cluster.object_store_mib, or set dpo.method = 'lora'"

@@ -8,7 +8,8 @@ from medcritical_ray.metrics import Reading
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineState:
-    """`version` is the policy version that the engine serves, or is about to unless `is_serving`."""
+    """`version` is the policy version that the engine serves, or is about to unless `is_serving`. An engine that is not
+    there serves nothing; `num_replacements` counts its later starts, after a failure or for want of it."""
 
     name: str
     version: int

@@ -16,3 +16,8 @@ def next_step(status: EngineStatus, *, restarts_left: int) -> Literal["restart",
     if status == "never_started" or restarts_left < 1:
         return "give_up"
     return "restart"
+
+
+def num_engines_wanted(num_blocks: int, *, per_engine: int, least: int, most: int) -> int:
+    """As many engines as the blocks that are in work or wait would keep busy, within bounds."""
+    return max(least, min(most, -(-num_blocks // per_engine)))

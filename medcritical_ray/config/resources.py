@@ -17,6 +17,12 @@ Labels = dict[
 
 class EnginesConfig(Part):
     num_engines: int = Field(default=1, ge=1, description="Engines that generate, and correct unless others do.")
+    min_engines: int | None = Field(
+        default=None,
+        ge=0,
+        description="Engines that stay between phases; more, up to num_engines, come while work waits and go before "
+        "training. None means that all stay.",
+    )
     separate_corrector: int = Field(
         default=0, ge=0, description="Further engines that only correct; 0 means that the same engines play both roles."
     )
@@ -40,6 +46,10 @@ class EnginesConfig(Part):
     start_timeout_s: float = Field(default=900.0, gt=0, description="Seconds until all engines serve.")
     request_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds for one block of requests.")
     update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds until all engines serve a new version.")
+
+    @property
+    def least_engines(self) -> int:
+        return self.num_engines if self.min_engines is None else self.min_engines
 
 
 class TrainersConfig(Part):
@@ -69,4 +79,7 @@ class ClusterConfig(Part):
     )
     num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local cluster; None means all there are.")
     object_store_mib: int = Field(default=200, ge=80, description="Object store of a local cluster in MiB.")
+    autoscales: bool = Field(
+        default=False, description="The cluster brings machines as they are asked for: what it lacks now is no error."
+    )
     connect_timeout_s: float = Field(default=120.0, gt=0, description="Seconds until the cluster answers.")

@@ -1,7 +1,7 @@
 from itertools import count
 
 from medcritical_ray.fan_out import OrderedBlocks
-from medcritical_ray.recovery import next_step
+from medcritical_ray.recovery import next_step, num_engines_wanted
 
 
 def test_a_dead_silent_stale_or_failed_engine_is_replaced_while_replacements_are_left():
@@ -15,6 +15,15 @@ def test_a_dead_engine_ends_the_run_when_no_replacement_is_left():
 
 def test_an_engine_whose_first_start_failed_is_not_tried_again():
     assert next_step("never_started", restarts_left=3) == "give_up"
+
+
+def test_as_many_engines_are_wanted_as_the_blocks_keep_busy_within_the_bounds():
+    wanted = [num_engines_wanted(blocks, per_engine=2, least=1, most=4) for blocks in (0, 1, 2, 3, 7, 8, 100)]
+    assert wanted == [1, 1, 1, 2, 4, 4, 4]
+
+
+def test_no_engine_is_wanted_without_work_where_none_must_stay():
+    assert num_engines_wanted(0, per_engine=2, least=0, most=4) == 0
 
 
 def test_results_come_in_the_order_of_the_blocks_whatever_finishes_first():
@@ -61,3 +70,12 @@ def test_no_blocks_are_no_work():
     blocks = OrderedBlocks([], window=1)
     assert blocks.next_block() is None
     assert blocks.is_done
+
+
+def test_what_waits_is_counted_as_far_as_the_window_shows_and_lost_blocks_wait_again():
+    blocks = OrderedBlocks([(f"key-{n}", n) for n in range(5)], window=3)
+    assert blocks.num_waiting == 3
+    lost = blocks.next_block()
+    assert blocks.num_waiting == 2
+    blocks.put_back(lost)
+    assert blocks.num_waiting == 3

@@ -1,0 +1,126 @@
+"""Engines come with the work and go with it, on a Ray cluster whose autoscaler starts and ends machines."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+HEAD_ID = "f" * 51 + "00000"
+MACHINES = {
+    "rollout": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
+    "trainer": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
+    "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+}
+NOT_NEEDED_HERE = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+
+
+@pytest.fixture
+def scaling_cluster(tmp_path: Path) -> Iterator[str]:
+    """The address of a head without CPUs, whose autoscaler starts further nodes on this machine."""
+    ports = free_ports(2)
+    address = f"127.0.0.1:{ports[0]}"
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
+        config = tmp_path / "autoscaling.yaml"
+        config.write_text(yaml.safe_dump(autoscaling(address)))
+        words = ["--head", "--block", "--port", str(ports[0]), "--num-cpus", "0", "--node-ip-address", "127.0.0.1"]
+        words += ["--include-dashboard", "false", "--object-store-memory", str(100 * 2**20), "--temp-dir", directory]
+        with (tmp_path / "head.log").open("w") as log:
+            head = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--autoscaling-config", str(config)],
+                env=environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            await_port(ports[0], head)
+            yield address
+        finally:
+            head.terminate()
+            head.wait(timeout=60)
+
+
+def autoscaling(address: str) -> dict[str, object]:
+    return {
+        "cluster_name": "scaling",
+        "max_workers": 3,
+        "idle_timeout_minutes": 0.05,
+        "upscaling_speed": 10,
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": address,
+            "head_node_id": HEAD_ID,
+            "launch_multiple": True,
+            "disable_node_updaters": True,
+            "use_node_id_as_ip": True,
+        },
+        "auth": {},
+        "file_mounts": {},
+        **{f"{who}_commands": [] for who in NOT_NEEDED_HERE},
+        "available_node_types": MACHINES,
+        "head_node_type": "ray.head.default",
+    }
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    }
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def await_port(port: int, head: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert head.poll() is None, "the head ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail("the head did not answer in 60 s")
+
+
+def test_machines_come_with_the_work_and_go_and_what_a_lost_one_had_is_redone(
+    scaling_cluster: str, tied_policies: tuple[Path, Path], tmp_path: Path
+):
+    driver = Path(__file__).with_name("autoscaled.py")
+    done = subprocess.run(
+        [sys.executable, driver, scaling_cluster, tied_policies[0], tmp_path],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *timeline, outcome = done.stdout.strip().splitlines()
+    seen = [re.sub(r"^ *[\d.]+ s  ", "", line) for line in timeline]
+    assert "write: head, rollout, rollout" in seen
+    assert "train: head, trainer" in seen
+    assert seen[-1] == "end: head"
+    assert json.loads(outcome) == {"each_block_once": True, "same_again": True, "same_with_new": False}
