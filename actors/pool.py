@@ -13,6 +13,7 @@ from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import StaleVersion
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 from medcritical_ray.fan_out import OrderedBlocks
+from medcritical_ray.mirror import Mirror
 from medcritical_ray.recovery import EngineStatus, next_step
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import served_policy
@@ -25,7 +26,8 @@ Work = OrderedBlocks[Any, list[Request], list[Completion]]
 class EnginePool:
     """`num_engines` engines (the config's number if None), which start at once, beside whatever the caller does next.
 
-    Needs a Ray that is initialised. `name` begins the names of the engines and must differ between pools. Every wait
+    Needs a Ray that is initialised. `name` begins the names of the engines and must differ between pools. `mirror` is
+    the run's, where policies are fetched from by machines that do not have them. Every wait
     ends: with WaitTimeout if an engine is not ready in time, with RunFailed if one fails and may not be replaced, and
     with the UserError that an engine raises.
     """
@@ -39,12 +41,13 @@ class EnginePool:
         name: str,
         num_engines: int | None = None,
         max_lora_rank: int | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self._config = config
         self._policy = served_policy(version, policy_dir)
         self._num_restarts = 0
         num_seats = config.num_engines if num_engines is None else num_engines
-        self._seats = [Seat(f"{name}-engine-{i}", config, max_lora_rank) for i in range(num_seats)]
+        self._seats = [Seat(f"{name}-engine-{i}", config, max_lora_rank, mirror) for i in range(num_seats)]
         for seat in self._seats:
             seat.start(self._policy)
 

@@ -11,6 +11,7 @@ from actors.engine_actor import EngineActor
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import StaleVersion
 from medcritical_ray.fan_out import Block
+from medcritical_ray.mirror import Mirror
 from medcritical_ray.recovery import EngineStatus
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import ServedPolicy
@@ -25,10 +26,13 @@ class Seat:
     it serve, else the blocks it works on.
     """
 
-    def __init__(self, name: str, config: EnginesConfig, max_lora_rank: int | None) -> None:
+    def __init__(
+        self, name: str, config: EnginesConfig, max_lora_rank: int | None, mirror: Mirror | None = None
+    ) -> None:
         self.name = name
         self._config = config
         self._max_lora_rank = max_lora_rank
+        self._mirror = mirror
         self._actor: Any = None
         self._version = -1
         self._num_starts = 0
@@ -44,7 +48,7 @@ class Seat:
         actor_class: Any = EngineActor  # its decorator hides its options from the type checker
         self._actor = actor_class.options(
             name=f"{self.name}-{self._num_starts}", num_cpus=self._config.num_cpus, num_gpus=self._config.num_gpus
-        ).remote()
+        ).remote(self._mirror)
         self._await_change("start", policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
 
     def update(self, policy: ServedPolicy, blobs: Sequence[Any]) -> None:

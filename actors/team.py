@@ -9,6 +9,7 @@ from actors.pool import EnginePool
 from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.game import OnStep, Role
+from medcritical_ray.mirror import mirror_of
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import max_lora_rank
 
@@ -49,6 +50,7 @@ class RayTeam:
             name=f"{self._config.run.name}-{name}",
             seed=self._config.run.seed,
             on_step=on_step,
+            mirror=mirror_of(self._config),
         )
 
     def train_dpo(
@@ -64,6 +66,7 @@ class RayTeam:
             name=f"{self._config.run.name}-{name}",
             seed=self._config.run.seed,
             on_step=on_step,
+            mirror=mirror_of(self._config),
         )
 
     def for_run(self, config: Config) -> "RayTeam":
@@ -94,4 +97,5 @@ class RayTeam:
             name=f"{self._config.run.name}-{role}",
             num_engines=engines.num_engines if role == "generator" else engines.separate_corrector,
             max_lora_rank=max_lora_rank(self._config),
+            mirror=mirror_of(self._config),
         )

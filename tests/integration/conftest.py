@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from object_store import ObjectStore, s3_server
 
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.policies import PolicyStore
@@ -50,6 +51,13 @@ def ray_cluster() -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[ObjectStore]:
+    """An S3 server of this session's own."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
