@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from object_store import ObjectStore, s3_server
+from tiny_run import finish, kill_after, start
 
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run_directory import RunDirectory
 
 ENGINES = EnginesConfig(
     num_engines=1,
@@ -58,6 +60,18 @@ def store() -> Iterator[ObjectStore]:
     """An S3 server of this session's own."""
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def killed_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, str]:
+    """A finished run on a local path, whose driver was killed once and that was resumed; and what it printed then."""
+    cwd = tmp_path_factory.mktemp("killed")
+    run = RunDirectory(cwd / "here" / "tiny")
+    kill_after(start(cwd), run, 1, "pair")
+    assert PolicyStore(run.policies).versions() == [0]
+    exit_code, output = finish(start(cwd, "--resume"))
+    assert exit_code == 0, output
+    return run, output
 
 
 @pytest.fixture(scope="session")
