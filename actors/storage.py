@@ -26,13 +26,22 @@ def check_storage(config: Config) -> None:
         return
     directory, token = config.run.directory, uuid4().hex
     probe_file = runs_root(directory) / f".probe-{token}"
-    if not is_uri(directory):
-        probe_file.parent.mkdir(parents=True, exist_ok=True)
-        probe_file.write_text(token, encoding="utf-8")
     try:
+        if not is_uri(directory):
+            _write(probe_file, token)
         _tell_faults(_ask_all(nodes, directory, probe_file, token, config.cluster.connect_timeout_s), directory)
     finally:
         probe_file.unlink(missing_ok=True)
+
+
+def _write(probe_file: Path, token: str) -> None:
+    try:
+        probe_file.parent.mkdir(parents=True, exist_ok=True)
+        probe_file.write_text(token, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{probe_file.parent} cannot be written ({error.strerror}): choose another run.directory"
+        ) from None
 
 
 def fault_of_storage(directory: str, probe_file: Path, token: str) -> str | None:

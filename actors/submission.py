@@ -110,10 +110,18 @@ class JobServer:
 
     def follow(self, submission_id: str) -> int:
         """Prints what the job prints until it ends; returns its exit code. Raises RunFailed if it did not start."""
-        asyncio.run(self._print_log(submission_id))
-        info: Any = self._client.get_job_info(submission_id)
+        try:
+            asyncio.run(self._print_log(submission_id))
+            info: Any = self._client.get_job_info(submission_id)
+        except KeyboardInterrupt:
+            print(f"job {submission_id} goes on: `ray job stop --address {self.address} {submission_id}` ends it")
+            raise
+        except (RuntimeError, OSError) as error:
+            raise RunFailed(
+                f"{self.address} does not answer any more ({error}); job {submission_id} may go on"
+            ) from None
         if info.driver_exit_code is not None:
-            return int(info.driver_exit_code) % 256
+            return code if (code := int(info.driver_exit_code)) >= 0 else 128 - code
         if info.status == JobStatus.STOPPED:
             return 143
         raise RunFailed(f"job {submission_id} is {info.status}: {(info.message or 'no reason given').strip()}")

@@ -52,9 +52,7 @@ def run(args: argparse.Namespace) -> int:
     metadata = {"run": name, "command": command, "medcritical_ray": __version__}
     entrypoint = ["python", "-m", f"jobs.{command.replace('-', '_')}", *words[1:]]
     server.submit(entrypoint, args.working_dir, submission_id, metadata)
-    print(
-        f"job {submission_id} is on {args.address}: `ray job logs`, `ray job status` or `ray job stop` it by this name"
-    )
+    print(f"job {submission_id} is on {args.address}; see `ray job status`, `ray job logs` and `ray job stop`")
     return server.follow(submission_id) if args.wait else 0
 
 
@@ -65,9 +63,7 @@ def parse_command(words: list[str]) -> tuple[str, argparse.Namespace]:
     command = words[0] if words else ""
     if command not in COMMANDS or command == "submit":
         known = ", ".join(name for name in COMMANDS if name != "submit")
-        raise UserError(
-            f"{command or 'no command'}: a job is one of {known}; as in `submit -- self-play --config FILE`"
-        )
+        raise UserError(f"{command or 'no command'}: must be one of {known}, as in `submit -- self-play --config FILE`")
     module: ModuleType = importlib.import_module(f"jobs.{command.replace('-', '_')}")
     parser = argparse.ArgumentParser(prog=f"medcritical {command}", description=module.SUMMARY)
     module.add_arguments(parser)
