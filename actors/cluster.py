@@ -4,7 +4,9 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
 from actors.metrics import gauges_repeated
 from medcritical_ray.config import ClusterConfig
-from medcritical_ray.errors import UserError, WaitTimeout
+from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.fit import ClusterResources
 from medcritical_ray.placement import Node
 
@@ -47,10 +50,36 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
     else:
         _start(config)
     try:
-        with gauges_repeated():
+        with stopped_by_sigterm(), gauges_repeated():
             yield _resources(run_directory, grows=config.autoscales)
     finally:
         ray.shutdown()
+
+
+def is_submitted_job() -> bool:
+    """Whether this process is the driver of a job that was submitted to a cluster."""
+    return RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Has SIGTERM raise Stopped here, once: what is done to end in time is not to be ended by the next.
+
+    Ray takes the signal for itself in `init`, so this comes after it. Only the main thread may ask for signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Stopped("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(config: ClusterConfig) -> None:

@@ -8,6 +8,8 @@ import ray
 
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import Engine
+from medcritical_ray.mirror import Mirror
+from medcritical_ray.node_copies import bring
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import ServedPolicy
 from medcritical_ray.weights import Blob
@@ -21,14 +23,17 @@ class EngineActor:
     logs show it by `name`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, mirror: Mirror | None = None) -> None:
         self._name = name
+        self._mirror = mirror
 
     def __repr__(self) -> str:
         return self._name
 
     def start(self, policy: ServedPolicy, config: EnginesConfig, max_lora_rank: int | None) -> int | None:
-        """Starts the engine and returns the version that it serves."""
+        """Starts the engine and returns the version that it serves. Directories of a run that has a mirror are fetched
+        where they are not."""
+        bring(policy.model_dir, self._mirror)
         self._engine = Engine(policy.model_dir, policy.version, config, max_lora_rank)
         return self.update(policy) if policy.adapter_dir else self._engine.version
 
@@ -38,6 +43,7 @@ class EngineActor:
             if blobs:
                 self._engine.update_weights(policy.version, blobs)
             if policy.adapter_dir:
+                bring(policy.adapter_dir, self._mirror)
                 self._engine.use_adapter(policy.version, policy.adapter_dir)
             return self._engine.version
 

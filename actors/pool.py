@@ -14,6 +14,7 @@ from medcritical_ray.engine import StaleVersion
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 from medcritical_ray.fan_out import OrderedBlocks
 from medcritical_ray.fleet import EngineState
+from medcritical_ray.mirror import Mirror
 from medcritical_ray.recovery import EngineStatus, next_step, num_engines_wanted
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import served_policy
@@ -27,7 +28,8 @@ class EnginePool:
     """Engines between two bounds: `engines.min_engines` start at once, beside whatever the caller does next; more come
     while work waits for one, up to `num_engines` (the config's number if None), and stay until `shrink`.
 
-    Needs a Ray that is initialised. `name` begins the names of the engines and must differ between pools. Every wait
+    Needs a Ray that is initialised. `name` begins the names of the engines and must differ between pools. `mirror` is
+    the run's, where policies are fetched from by machines that do not have them. Every wait
     ends: with WaitTimeout if an engine is not ready in time, with RunFailed if one fails and may not be replaced, and
     with the UserError that an engine raises. An engine above the minimum may be lost to its machine, or never get one:
     others take its work, and the pool asks for as many again as it may hold before it does with those that it has.
@@ -42,6 +44,7 @@ class EnginePool:
         name: str,
         num_engines: int | None = None,
         max_lora_rank: int | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self._config = config
         self._policy = served_policy(version, policy_dir)
@@ -49,7 +52,7 @@ class EnginePool:
         self._num_losses = 0
         self._most = config.num_engines if num_engines is None else num_engines
         self._least = min(self._most, config.least_engines)
-        self._places = [Seat(f"{name}-{i}", config, max_lora_rank) for i in range(self._most)]
+        self._places = [Seat(f"{name}-{i}", config, max_lora_rank, mirror) for i in range(self._most)]
         self._seats: list[Seat] = []
         self._grow(self._least)
 

@@ -12,6 +12,7 @@ from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engine import StaleVersion
 from medcritical_ray.fan_out import Block
 from medcritical_ray.fleet import EngineState
+from medcritical_ray.mirror import Mirror
 from medcritical_ray.recovery import EngineStatus
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import ServedPolicy
@@ -26,10 +27,13 @@ class Seat:
     it serve, else the blocks it works on.
     """
 
-    def __init__(self, name: str, config: EnginesConfig, max_lora_rank: int | None) -> None:
+    def __init__(
+        self, name: str, config: EnginesConfig, max_lora_rank: int | None, mirror: Mirror | None = None
+    ) -> None:
         self.name = name
         self._config = config
         self._max_lora_rank = max_lora_rank
+        self._mirror = mirror
         self._actor: Any = None
         self._version = -1
         self._num_starts = 0
@@ -48,7 +52,7 @@ class Seat:
             num_cpus=self._config.num_cpus,
             num_gpus=self._config.num_gpus,
             label_selector=self._config.labels,
-        ).remote(self.name)
+        ).remote(self.name, self._mirror)
         self._await_change("start", policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
 
     def update(self, policy: ServedPolicy, blobs: Sequence[Any]) -> None:

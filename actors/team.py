@@ -13,6 +13,7 @@ from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.fleet import fleet_readings
 from medcritical_ray.game import OnStep, Role
 from medcritical_ray.metrics import BROADCAST_SECONDS, TOKENS, Metric, Reading
+from medcritical_ray.mirror import mirror_of
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.served import max_lora_rank
 
@@ -59,6 +60,7 @@ class RayTeam:
             name=f"{self._config.run.name}-{name}",
             seed=self._config.run.seed,
             on_step=on_step,
+            mirror=mirror_of(self._config),
         )
 
     def train_dpo(
@@ -75,6 +77,7 @@ class RayTeam:
             name=f"{self._config.run.name}-{name}",
             seed=self._config.run.seed,
             on_step=on_step,
+            mirror=mirror_of(self._config),
         )
 
     def for_run(self, config: Config) -> "RayTeam":
@@ -123,4 +126,5 @@ class RayTeam:
             name=f"medcritical/{self._config.run.name}/{role}",
             num_engines=engines.num_engines if role == "generator" else engines.separate_corrector,
             max_lora_rank=max_lora_rank(self._config),
+            mirror=mirror_of(self._config),
         )

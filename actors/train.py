@@ -4,12 +4,13 @@ A fit waits for all its workers to start, and its workers wait for each other at
 both waits.
 """
 
-import json
 import logging
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,14 +19,18 @@ from uuid import uuid4
 import pyarrow.dataset
 import ray.data
 import ray.train
+from pyarrow.fs import LocalFileSystem
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from actors.train_worker import Assignment, DpoTask, SftTask, Task, steps_files, train_worker
+from actors.steps import Steps
+from actors.train_worker import Assignment, DpoTask, SftTask, Task, train_worker
 from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
+from medcritical_ray.files import atomic_directory
 from medcritical_ray.game import OnStep
+from medcritical_ray.mirror import Mirror
 from medcritical_ray.tables import count_rows, part_paths
 
 _POLL_S = 0.2
@@ -46,18 +51,19 @@ def fit_sft(
     name: str,
     seed: int,
     on_step: OnStep | None = None,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Trains the policy in `model_dir` on a directory of demonstrations; leaves the result in `out_dir`.
 
     `name` says whose fit it is, for logs; no two fits share a Ray Train run, whatever their names. `on_step` is shown
-    the metrics of each step. Returns the figures of `medcritical_ray.training.sft`.
+    the metrics of each step. With a mirror, workers on other machines fetch the policy, and the result comes back,
+    through its store. Returns the figures of `medcritical_ray.training.sft`.
 
     Raises RunFailed with the cause, WaitTimeout after `trainers.timeout_s`, UserError for what the user can mend; then
     there is no `out_dir`.
     """
-    return _fit(
-        SftTask(policy_dir=model_dir, config=config), demonstrations_dir, out_dir, trainers, name, seed, on_step
-    )
+    task = SftTask(policy_dir=model_dir, config=config)
+    return _fit(task, demonstrations_dir, out_dir, trainers, name, seed, on_step, mirror)
 
 
 def fit_dpo(
@@ -71,32 +77,41 @@ def fit_dpo(
     name: str,
     seed: int,
     on_step: OnStep | None = None,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """As `fit_sft`, on a directory of preference pairs, with the policy in `reference_dir` as DPO's reference."""
     task = DpoTask(policy_dir=policy_dir, reference_dir=reference_dir, config=config)
-    return _fit(task, pairs_dir, out_dir, trainers, name, seed, on_step)
+    return _fit(task, pairs_dir, out_dir, trainers, name, seed, on_step, mirror)
 
 
 def _fit(
-    task: Task, rows_dir: Path, out_dir: Path, trainers: TrainersConfig, name: str, seed: int, on_step: OnStep | None
+    task: Task,
+    rows_dir: Path,
+    out_dir: Path,
+    trainers: TrainersConfig,
+    name: str,
+    seed: int,
+    on_step: OnStep | None,
+    mirror: Mirror | None,
 ) -> dict[str, Any]:
     out_dir = out_dir.absolute()
     run_name = f"{name}-{uuid4().hex[:8]}"
-    run_dir = out_dir.parent / f".{out_dir.name}.fits" / run_name
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
     if trainers.num_workers == 0:
         _quieten_this_process()
-    assignment = Assignment(
-        task=task,
-        seed=seed,
-        max_tokens_per_forward=trainers.max_tokens_per_forward,
-        gradient_checkpointing=trainers.gradient_checkpointing,
-        deadline=time.time() + trainers.timeout_s,
-        timeout_s=trainers.timeout_s,
-        run_dir=run_dir,
-    )
-    run_dir.mkdir(parents=True)
-    try:
+    fits_dir = out_dir.with_name(f".{out_dir.name}.fits")
+    with _storage(fits_dir, mirror if trainers.num_workers else None) as storage, _shown(on_step) as steps:
+        assignment = Assignment(
+            task=task,
+            seed=seed,
+            max_tokens_per_forward=trainers.max_tokens_per_forward,
+            gradient_checkpointing=trainers.gradient_checkpointing,
+            deadline=time.time() + trainers.timeout_s,
+            timeout_s=trainers.timeout_s,
+            steps=steps and steps.actor,
+            mirror=mirror,
+            policy_out=None if trainers.num_workers else fits_dir / "policy",
+        )
         trainer = TorchTrainer(
             train_worker,  # type: ignore[arg-type]  # what it returns becomes the result's return_value
             train_loop_config={"assignment": assignment},
@@ -105,17 +120,44 @@ def _fit(
             scaling_config=_scaling(trainers),
             run_config=RunConfig(
                 name=run_name,
-                storage_path=str(run_dir.parent),
+                **storage,
                 failure_config=FailureConfig(max_failures=trainers.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
                 logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # as above
             ),
         )
-        steps = _Steps(run_dir, on_step)
-        result = _wait_for(trainer, assignment, name, steps)
-        return _take_policy(result, out_dir)
+        return _take_policy(_wait_for(trainer, assignment, name, steps), out_dir)
+
+
+@contextmanager
+def _storage(fits_dir: Path, mirror: Mirror | None) -> Iterator[dict[str, Any]]:
+    """Where Ray Train keeps what it must, so that every machine can reach it; nothing of it is left at the end."""
+    if mirror is None:
+        fits_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            yield {"storage_path": str(fits_dir)}
+        finally:
+            shutil.rmtree(fits_dir, ignore_errors=True)
+        return
+    filesystem, root = mirror.remote.filesystem()
+    name = f".fits/{fits_dir.parent.name}-{fits_dir.name.strip('.')}"
+    try:
+        yield {"storage_path": f"{root}/{name}", "storage_filesystem": filesystem}
     finally:
-        shutil.rmtree(run_dir.parent, ignore_errors=True)
+        with suppress(OSError):  # the training is done, or has failed for a reason of its own
+            filesystem.delete_dir(f"{root}/{name}")
+
+
+@contextmanager
+def _shown(on_step: OnStep | None) -> Iterator[Steps | None]:
+    if on_step is None:
+        yield None
+        return
+    steps = Steps(on_step)
+    try:
+        yield steps
+    finally:
+        steps.close()
 
 
 def _quieten_this_process() -> None:
@@ -165,30 +207,7 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
     )
 
 
-class _Steps:
-    """The steps that rank 0 writes, shown as they come, and again from the first if the training starts again."""
-
-    def __init__(self, run_dir: Path, on_step: OnStep | None) -> None:
-        self._run_dir = run_dir
-        self._on_step = on_step
-        self._num_bytes_shown: dict[Path, int] = {}
-
-    def show_new(self) -> None:
-        files = steps_files(self._run_dir) if self._on_step else []
-        for path in files[-1:]:
-            self._show_new_of(path, self._num_bytes_shown.get(path, 0))
-
-    def _show_new_of(self, path: Path, num_bytes_shown: int) -> None:
-        with path.open("rb") as file:
-            file.seek(num_bytes_shown)
-            text, end_of_line, _ = file.read().rpartition(b"\n")
-        for line in text.splitlines():
-            assert self._on_step is not None
-            self._on_step(json.loads(line))
-        self._num_bytes_shown[path] = num_bytes_shown + len(text + end_of_line)
-
-
-def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _Steps) -> ray.train.Result:
+def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: Steps | None) -> ray.train.Result:
     """The result of the fit, which runs in a daemon thread, since it has no time limit of its own.
 
     Workers end themselves at the deadline. If they do not, what is left of the fit ends with the job that started it.
@@ -197,14 +216,16 @@ def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: _
     Thread(target=_run, args=(trainer, outcome), daemon=True).start()
     while not outcome.done() and time.time() < assignment.deadline + _GRACE_S:
         wait([outcome], timeout=_POLL_S)
-        steps.show_new()
+        if steps:
+            steps.show_new()
     if not outcome.done():
         workers = trainer.scaling_config
         raise WaitTimeout(
             f"{name}: {workers.num_workers} training workers of {workers.resources_per_worker} each did not finish in "
             f"{assignment.timeout_s:g} s: free these resources{_where(workers)}, or raise trainers.timeout_s"
         )
-    steps.show_new()
+    if steps:
+        steps.show_rest()
     try:
         return outcome.result()
     except TrainingFailedError as error:
@@ -239,5 +260,9 @@ def _take_policy(result: ray.train.Result, out_dir: Path) -> dict[str, Any]:
     assert result.checkpoint is not None
     if out_dir.exists():
         shutil.rmtree(out_dir)
-    Path(result.checkpoint.path).rename(out_dir)
+    if isinstance(result.checkpoint.filesystem, LocalFileSystem):
+        Path(result.checkpoint.path).rename(out_dir)
+    else:
+        with atomic_directory(out_dir) as directory:
+            result.checkpoint.to_directory(directory)
     return figures

@@ -1,6 +1,6 @@
 """What each worker of a Ray Train fit does: take its shard, train together with the others, and save the policy."""
 
-import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 import ray.train
 import ray.train.torch
 
 from medcritical_ray.config import DpoConfig, SftConfig
 from medcritical_ray.errors import MedCriticalError, WaitTimeout
+from medcritical_ray.mirror import Mirror
+from medcritical_ray.node_copies import bring
 from medcritical_ray.records import Demonstration, PreferencePair
 
 if TYPE_CHECKING:
     from medcritical_ray.training.prepare import Prepared
+
+_GRACE_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +43,9 @@ Task = SftTask | DpoTask
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """What the workers of a fit are told. `deadline` is a time as `time.time()` gives it, `timeout_s` after the start;
-    rank 0 writes the metrics of each step to a file in `run_dir` (see `steps_files`), a JSON object per line."""
+    rank 0 hands the metrics of each step to the actor `steps`, if there is one. Policies that are not on a worker's
+    machine are fetched by `mirror`. What a fit without workers trains is left in `policy_out`: nobody takes it from
+    there while the training ends."""
 
     task: Task
     seed: int
@@ -46,12 +53,9 @@ class Assignment:
     gradient_checkpointing: bool
     deadline: float
     timeout_s: float
-    run_dir: Path
-
-
-def steps_files(run_dir: Path) -> list[Path]:
-    """One for each time that the training has started, in order."""
-    return sorted(run_dir.glob("steps-*.jsonl"))
+    steps: Any = None
+    mirror: Mirror | None = None
+    policy_out: Path | None = None
 
 
 def train_worker(settings: dict[str, Assignment]) -> dict[str, Any] | MedCriticalError:
@@ -74,7 +78,8 @@ def _train(assignment: Assignment) -> dict[str, Any]:
     model = ray.train.torch.prepare_model(prepared.model)
     with _steps_writer(assignment) as on_step:
         figures = prepared.train(model, on_step)
-    ray.train.report(figures["last_step"], checkpoint=_save(prepared, assignment.run_dir / "policy"))
+    with nullcontext(assignment.policy_out) if assignment.policy_out else tempfile.TemporaryDirectory() as directory:
+        ray.train.report(figures["last_step"], checkpoint=_save(prepared, Path(directory)))
     return figures
 
 
@@ -88,9 +93,11 @@ def _prepare(assignment: Assignment) -> "Prepared":
     )
     device = ray.train.torch.get_device()
     task, rows = assignment.task, _shard()
+    bring(task.policy_dir, assignment.mirror)
     if isinstance(task, SftTask):
         demonstrations = [Demonstration(**row) for row in rows]
         return prepare_sft(task.policy_dir, demonstrations, task.config, limits, device)
+    bring(task.reference_dir, assignment.mirror)
     pairs = [PreferencePair(**row) for row in rows]
     return prepare_dpo(task.policy_dir, task.reference_dir, pairs, task.config, limits, device)
 
@@ -106,20 +113,20 @@ def _steps_writer(assignment: Assignment) -> Iterator[Callable[[dict[str, float]
     from medcritical_ray.training.workers import any_worker
 
     device = ray.train.torch.get_device()
-    is_first = ray.train.get_context().get_world_rank() == 0
-    path = assignment.run_dir / f"steps-{time.time_ns()}.jsonl"
-    with path.open("x", encoding="utf-8") if is_first else nullcontext() as file:
+    steps = assignment.steps if ray.train.get_context().get_world_rank() == 0 else None
+    handed_over: list[Any] = []
 
-        def on_step(metrics: dict[str, float]) -> None:
-            if file is not None:
-                print(json.dumps(metrics), file=file, flush=True)
-            if any_worker(time.time() > assignment.deadline, device):
-                raise WaitTimeout(
-                    f"training was at step {metrics['step']:.0f} of {metrics['num_steps']:.0f} after "
-                    f"{assignment.timeout_s:g} s: raise trainers.timeout_s"
-                )
+    def on_step(metrics: dict[str, float]) -> None:
+        if steps is not None:
+            handed_over[:] = [steps.add.remote(metrics)]
+        if any_worker(time.time() > assignment.deadline, device):
+            raise WaitTimeout(
+                f"training was at step {metrics['step']:.0f} of {metrics['num_steps']:.0f} after "
+                f"{assignment.timeout_s:g} s: raise trainers.timeout_s"
+            )
 
-        yield on_step
+    yield on_step
+    ray.wait(handed_over, timeout=_GRACE_S)  # calls of one caller arrive in their order
 
 
 def _save(prepared: "Prepared", directory: Path) -> ray.train.Checkpoint | None:

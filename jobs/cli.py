@@ -8,10 +8,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import PurePath
 from types import ModuleType
 
 import medcritical_ray
-from medcritical_ray.errors import MedCriticalError, UserError
+from medcritical_ray.errors import MedCriticalError, Stopped, UserError
 
 COMMANDS = {
     "self-play": "run the whole method: stage 1, then the self-iterations",
@@ -20,6 +21,8 @@ COMMANDS = {
     "distill": "have a large model write the templates of stage 1, within a budget",
     "export": "write a policy of a run as a Hugging Face directory with a model card",
     "report": "write the report of a run as one HTML page, also while it goes on",
+    "submit": "run another command as a job on a cluster, after checking what can be checked before",
+    "fetch": "copy a run, or a policy of one, from an object store to a directory",
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",
@@ -29,6 +32,7 @@ COMMANDS = {
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_STOPPED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,11 +50,15 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(job) if isinstance(job, str) else job
         parser = argparse.ArgumentParser(prog=_program(module), description=module.SUMMARY)
         module.add_arguments(parser)
-        exit_code: int = module.run(parser.parse_args(argv))
+        args = parser.parse_args(argv)
+        _check_paths(args)
+        exit_code: int = module.run(args)
     except UserError as error:
         return _fail(str(error), EXIT_USER_ERROR)
     except MedCriticalError as error:
         return _fail(str(error), EXIT_FAILED)
+    except Stopped as signal:
+        return _fail(f"stopped by {signal}", EXIT_STOPPED)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
     return exit_code
@@ -74,6 +82,17 @@ def _program(module: ModuleType) -> str:
     """The command as the user may type it, also where the module runs as `__main__`."""
     name = module.__spec__.name if module.__spec__ else module.__name__
     return f"medcritical {name.rpartition('.')[2].replace('_', '-')}"
+
+
+def _check_paths(args: argparse.Namespace) -> None:
+    """Raises UserError if a URI is given for a path: commands read and write directories."""
+    from medcritical_ray.locations import is_uri
+
+    for value in vars(args).values():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, PurePath) and is_uri(str(path)):
+                uri = str(path).replace(":/", "://", 1)
+                raise UserError(f"{uri}: must be a path: `medcritical fetch {uri} DIR` copies what is there")
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -1,4 +1,4 @@
-"""Who follows a run beside the terminal: Ray's metrics, the page of its job, and a tracker."""
+"""Who follows a run beside the terminal: Ray's metrics, the page of its job, a tracker; and who keeps it in its store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from actors.metrics import MetricsListener, RunMetrics
 from medcritical_ray.audience import Audience, Dispensable
 from medcritical_ray.config import Config
 from medcritical_ray.game import Progress
+from medcritical_ray.keeping import KeepingListener
 from medcritical_ray.readings import past_readings
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.trackers import open_tracker
@@ -15,7 +16,8 @@ from medcritical_ray.trackers import open_tracker
 
 @contextmanager
 def followed(config: Config, run: RunDirectory, terminal: Progress) -> Iterator[Audience]:
-    """All who are told how far the run is. A run goes on without any of them but the terminal.
+    """All who are told how far the run is. A run goes on without any of them but the terminal
+    and its store.
 
     Needs a Ray that is initialised. Raises UserError if the configured tracker refuses to start.
     """
@@ -28,4 +30,5 @@ def followed(config: Config, run: RunDirectory, terminal: Progress) -> Iterator[
     with open_tracker(config.run, run) as tracker:
         if tracker:
             listeners["tracker"] = tracker
-        yield Audience(terminal, *(Dispensable(each, name, run) for name, each in listeners.items()))
+        dispensable = (Dispensable(each, name, run) for name, each in listeners.items())
+        yield Audience(terminal, KeepingListener(run), *dispensable)

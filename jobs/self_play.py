@@ -34,9 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plays the run that the config describes. Raises UserError or RunFailed."""
+    from actors.cluster import is_submitted_job
     from medcritical_ray.config_files import load_config
+    from medcritical_ray.locations import check_outlives_job
 
     config = load_config(args.config, args.set)
+    if is_submitted_job():
+        check_outlives_job("run.directory", config.run.directory)
     return dry_run(config) if args.dry_run else play(config, resume=args.resume, command=_resume_command(args))
 
 
@@ -72,6 +76,7 @@ def dry_run(config: "Config") -> int:
 def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
     from actors.cluster import connected
+    from actors.storage import check_storage
     from actors.team import RayTeam
     from jobs.following import followed
     from jobs.terminal import TerminalProgress, print_contamination, print_summary, wide_console
@@ -87,6 +92,7 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
         def admit() -> None:
             resources = stack.enter_context(connected(config.cluster, run_path(config)))
             check_fit(plan, resources)
+            check_storage(config)
 
         directory = stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
         if not directory.summary_file.exists():
@@ -130,7 +136,9 @@ def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Pr
 
 
 def play_to_the_end(game: "Game") -> None:
-    """Stage 1, stage 2, and summary.json; the report is written after every iteration, and however this ends."""
+    """Stage 1, stage 2, and summary.json; the report is written after every iteration, and however this ends: but who
+    is stopped has no time for it."""
+    from medcritical_ray.errors import Stopped
     from medcritical_ray.files import write_json
     from medcritical_ray.self_play import self_play
     from medcritical_ray.stage_one import stage_one
@@ -140,7 +148,8 @@ def play_to_the_end(game: "Game") -> None:
         policy = self_play(game, stage_one(game), after_each=lambda: keep_report(game.run))
         write_json(game.run.summary_file, summarise(game, policy.version))
     finally:
-        keep_report(game.run)
+        if not isinstance(sys.exception(), Stopped):
+            keep_report(game.run)
 
 
 def keep_report(run: "RunDirectory") -> None:

@@ -15,3 +15,8 @@ class RunFailed(MedCriticalError, RuntimeError):
 
 class WaitTimeout(MedCriticalError, TimeoutError):
     """A wait that ended; the message says for whom, for how long, and which config key to raise. Exit code 1."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody asked the process to end (SIGTERM). Like Ctrl-C it is no error, so nothing that handles errors takes it
+    for one. Exit code 143."""

@@ -4,8 +4,10 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
@@ -14,6 +16,8 @@ from medcritical_ray.endpoint.access import check_endpoint
 from medcritical_ray.endpoint.reviewer import EndpointReviewer
 from medcritical_ray.errors import UserError
 from medcritical_ray.game import Progress
+from medcritical_ray.locations import runs_root
+from medcritical_ray.mirror import Mirror, mirror_of
 from medcritical_ray.model_files import ModelSize, check_model, size_by_config
 from medcritical_ray.prepare import (
     QUESTIONS_PHASE,
@@ -25,15 +29,16 @@ from medcritical_ray.prepare import (
 )
 from medcritical_ray.records import Question
 from medcritical_ray.reviews import Reviewer
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory, new_lock
 from medcritical_ray.stage_one import CORRECT_PHASE
 from medcritical_ray.student import given_student_dir, make_fresh_student
 from medcritical_ray.teachers import Teacher, verified_template
 
 
 def run_path(config: Config) -> Path:
-    """Absolute, since the run's actors and workers have working directories of their own."""
-    return Path(config.run.directory).absolute() / config.run.name
+    """Absolute, since the run's actors and workers have working directories of their own; of a run in an object store,
+    its working copy."""
+    return runs_root(config.run.directory) / config.run.name
 
 
 def student_size(config: Config) -> ModelSize | None:
@@ -59,9 +64,14 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
     `admit` is called unless the run is finished, once all else is in order; it may raise UserError, too. Raises
     UserError, and then has written nothing.
     """
-    path, seeds, prints = run_path(config), {"run": config.run.seed}, fingerprints(config)
-    record = config.model_dump(mode="json")
-    run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints) if resume else None
+    path, mirror = run_path(config), settled_mirror(config, resume=resume, resume_command=resume_command)
+    what: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "seeds": {"run": config.run.seed},
+        "fingerprints": fingerprints(config),
+        "keeper": mirror,
+    }
+    run = RunDirectory.resume(path, **what) if resume else None
     if run and run.done(STAGE_ONE, QUESTIONS_PHASE):
         if not run.summary_file.exists():
             check_reviewer(config, run)
@@ -74,13 +84,20 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
         longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
         check_context(config, student, longest, corrected=True)
         admit()
-        run = run or RunDirectory.create(
-            path, config=record, seeds=seeds, fingerprints=prints, resume_command=resume_command
-        )
+        run = run or RunDirectory.create(path, **what, resume_command=resume_command)
         if config.student.fresh:
             shutil.copytree(student, fresh_student_path(run), dirs_exist_ok=True)
     write_prepared(prepared, run)
     return run
+
+
+def settled_mirror(config: Config, *, resume: bool, resume_command: str) -> Mirror | None:
+    """The mirror of a run in an object store, its working copy brought up to it; None for a run in a directory."""
+    mirror = mirror_of(config)
+    if mirror:
+        with closing(new_lock(mirror.root)):
+            mirror.settle(resume=resume, resume_command=resume_command)
+    return mirror
 
 
 def checked_questions(config: Config) -> PreparedQuestions:

@@ -131,7 +131,7 @@ class PolicyStore:
     def _check_base(self, kind: Kind, base: str | None) -> None:
         if kind == "adapter" and base is None:
             raise UserError("an adapter is published with the model that it sits on as its base")
-        if base is not None and not (self.root / base).is_dir():
+        if base is not None and not (self.root / base).resolve().is_dir():
             raise UserError(f"{self.root / base}, named as the base of a policy, is no directory")
 
     def _same_or_error(self, version: int, source_dir: Path) -> Policy:

@@ -16,15 +16,16 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import MedCriticalError, Stopped, UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.run_record import RunRecord, check_resumable, new_record
 
@@ -36,15 +37,23 @@ _LOCK = ".lock"
 _DONE = "DONE"
 
 
+class Keeper(Protocol):
+    """Who keeps a run in another place, too."""
+
+    def push(self) -> None: ...
+
+
 class RunDirectory:
     """A run's directory. `RunDirectory(path)` reads; to work on a run, `create` or `resume` it, which locks it.
 
-    The lock ends with `close`, with the `with` block, or with the process, however that ends.
+    The lock ends with `close`, with the `with` block, or with the process, however that ends. A keeper is told to keep
+    up whenever a phase is done, and at the end.
     """
 
-    def __init__(self, path: Path, lock: "RunLock | None" = None) -> None:
+    def __init__(self, path: Path, lock: "RunLock | None" = None, keeper: Keeper | None = None) -> None:
         self.path = path
         self._lock = lock
+        self._keeper = keeper
 
     @classmethod
     def create(
@@ -55,25 +64,36 @@ class RunDirectory:
         seeds: dict[str, int],
         fingerprints: dict[str, str],
         resume_command: str,
+        keeper: Keeper | None = None,
     ) -> Self:
         """Starts a new run. Raises UserError if there is one at `path` already, or if `path` holds anything else."""
         if cls(path).exists():
             raise UserError(f"{path} holds a run already: resume it with `{resume_command}` or choose another run.name")
-        if path.exists() and (not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
             raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
-        run = cls(path, _new_lock(path))
+        run = cls(path, new_lock(path), keeper)
         write_json(path / _RUN_JSON, new_record(config, seeds, fingerprints))
         run.append_event("run created")
+        run.keep()
         return run
 
     @classmethod
-    def resume(cls, path: Path, *, config: dict[str, Any], seeds: dict[str, int], fingerprints: dict[str, str]) -> Self:
+    def resume(
+        cls,
+        path: Path,
+        *,
+        config: dict[str, Any],
+        seeds: dict[str, int],
+        fingerprints: dict[str, str],
+        keeper: Keeper | None = None,
+    ) -> Self:
         """Goes on with a run. Raises UserError if there is none at `path`, or if its config or data were others."""
         record = cls(path).record()
         now = new_record(config, seeds, fingerprints)
         changes = check_resumable(record, now)
-        run = cls(path, RunLock(path / _LOCK))
+        run = cls(path, RunLock(path / _LOCK), keeper)
         run.append_event("run resumed", changes=changes, code_version=now.code_version, packages=now.packages)
+        run.keep()
         return run
 
     def exists(self) -> bool:
@@ -126,6 +146,7 @@ class RunDirectory:
         """Records that a phase, all of whose files are written, is done, and what a resumed run must know of it."""
         write_json(self._phase_file(iteration, phase), result)
         self.append_event("phase done", iteration=iteration, phase=phase)
+        self.keep()
 
     def result(self, iteration: int, phase: str) -> dict[str, Any]:
         """What `mark_done` was given. Raises UserError if the phase is not done."""
@@ -135,6 +156,7 @@ class RunDirectory:
         write_json(self.iteration(iteration) / "metrics.json", metrics)
         write_json(self.iteration(iteration) / _DONE, {"iteration": iteration})
         self.append_event("iteration done", iteration=iteration)
+        self.keep()
 
     def is_finished(self, iteration: int) -> bool:
         return (self.iteration(iteration) / _DONE).exists()
@@ -170,6 +192,11 @@ class RunDirectory:
         """The events so far, oldest first. A line that a crash tore is skipped."""
         yield from _json_lines(self._events_file())
 
+    def keep(self) -> None:
+        """Has the keeper, if there is one, keep all that is there now. Raises what it raises."""
+        if self._keeper:
+            self._keeper.push()
+
     def close(self) -> None:
         if self._lock:
             self._lock.close()
@@ -180,7 +207,13 @@ class RunDirectory:
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            if isinstance(error, Stopped):
+                self.append_event("run stopped", cause=str(error))
+            with suppress(MedCriticalError) if error else nullcontext():  # what ended the run is told
+                self.keep()
+        finally:
+            self.close()
 
     def _phase_file(self, iteration: int, phase: str) -> Path:
         return self.iteration(iteration) / "phases" / f"{phase}.json"
@@ -215,7 +248,8 @@ class RunLock:
         self._file.close()
 
 
-def _new_lock(path: Path) -> RunLock:
+def new_lock(path: Path) -> RunLock:
+    """The lock of a run that need not be there yet. Raises UserError if its directory cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         return RunLock(path / _LOCK)

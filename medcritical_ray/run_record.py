@@ -26,6 +26,7 @@ _ENDPOINT = (
 _MAY_CHANGE = (
     "run.directory",
     "run.tracker",
+    "run.store_timeout_s",
     "cluster",
     "engines",
     "trainers",

@@ -3,6 +3,7 @@
 The policy that comes of it, version 0, is generator and corrector at once.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -127,7 +128,13 @@ def train(game: Game, phase: str, demonstrations: Path, out: Path) -> dict[str, 
 
 
 def publish(game: Game, trained: Path, store: Path) -> dict[str, Any]:
-    return publish_trained(PolicyStore(store), trained, version=0, parent=None, base=str(game.student.resolve()))
+    return publish_trained(PolicyStore(store), trained, version=0, parent=None, base=_base(game, store))
+
+
+def _base(game: Game, store: Path) -> str:
+    """The student, as an adapter's base: in the run it is named from there, since runs may move."""
+    student, run = game.student.resolve(), game.run.path.resolve()
+    return os.path.relpath(student, store.resolve()) if student.is_relative_to(run) else str(student)
 
 
 def taught_questions(game: Game) -> QuestionSet:

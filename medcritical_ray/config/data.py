@@ -19,7 +19,11 @@ class RunConfig(Part):
     directory: str = Field(
         default="runs",
         min_length=1,
-        description="Directory that holds those of runs; on several machines, one that they share.",
+        description="Directory that holds those of runs; on several machines, one that they share, or the URI of an "
+        "object store, such as s3://bucket/runs.",
+    )
+    store_timeout_s: float = Field(
+        default=300.0, gt=0, description="Seconds that an object store may be out of reach before the run stops."
     )
     seed: int = Field(default=0, ge=0, description="Every random choice of the run is derived from it.")
     num_iterations: int = Field(default=3, ge=0, description="Self-iterations after stage 1.")

@@ -12,6 +12,7 @@ from medcritical_ray.config.part import Part
 from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig
 from medcritical_ray.config.training import DpoConfig, SftConfig
+from medcritical_ray.locations import uri_problems
 from medcritical_ray.records import PairSource
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -55,6 +56,7 @@ class Config(Part):
 
 
 def _data_problems(config: Config) -> Iterator[str]:
+    yield from (f"run.directory: {problem}" for problem in uri_problems(config.run.directory))
     questions, student, teacher = config.questions, config.student, config.teacher
     if questions.kind == "file" and not questions.path:
         yield "questions.path is not set: must name the file of questions where questions.kind = 'file'"

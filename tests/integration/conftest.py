@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from object_store import ObjectStore, s3_server
+from scraping import scraped
+from tiny_run import KilledRun, finish, kill_after, start
 
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run_directory import RunDirectory
 
 ENGINES = EnginesConfig(
     num_engines=1,
@@ -50,6 +54,28 @@ def ray_cluster() -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[ObjectStore]:
+    """An S3 server of this session's own."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def killed_run(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> KilledRun:
+    """A run on a local path."""
+    import ray
+
+    cwd = tmp_path_factory.mktemp("killed")
+    run = RunDirectory(cwd / "here" / "tiny")
+    with scraped(ray.nodes()[0]["MetricsExportPort"]) as seen:
+        kill_after(start(cwd), run, 1, "pair")
+        assert PolicyStore(run.policies).versions() == [0]
+        exit_code, output = finish(start(cwd, "--resume"))
+    assert exit_code == 0, output
+    return KilledRun(run, output, seen)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.cluster import connected
+from actors.cluster import connected, stopped_by_sigterm
 from medcritical_ray.config import ClusterConfig
-from medcritical_ray.errors import WaitTimeout
+from medcritical_ray.errors import Stopped, WaitTimeout
 
 pytestmark = pytest.mark.integration
 
@@ -61,6 +62,57 @@ def test_a_cluster_of_its_own_that_does_not_start_in_time_is_told_in_one_line(
     message = r"could be started here in 0 s \(The current node timed out during startup\.\): .* set cluster\.address$"
     with pytest.raises(WaitTimeout, match=message), connected(ClusterConfig(), tmp_path):
         pass
+
+
+def test_sigterm_is_raised_where_a_cluster_is_in_use_and_only_once():
+    def terminate_twice() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # what is done to end in time is not to be ended by the next
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match="SIGTERM"), stopped_by_sigterm():
+        terminate_twice()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+TWO_NODES = """
+import json, sys
+from ray.cluster_utils import Cluster
+from actors.storage import check_storage
+from medcritical_ray.config import Config
+from medcritical_ray.errors import MedCriticalError
+
+size = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+cluster = Cluster(initialize_head=True, connect=True, head_node_args=size)
+cluster.add_node(**size)
+for directory in sys.argv[1:]:
+    try:
+        check_storage(Config.model_validate({"run": {"directory": directory}}))
+        print("shared")
+    except MedCriticalError as error:
+        print(f"{type(error).__name__}: {error}")
+cluster.shutdown()
+"""
+
+
+def test_a_directory_that_another_node_does_not_see_is_told_with_the_node(tmp_path: Path):
+    not_shared = "/proc/self/cwd/runs"  # a path that is another directory to each process
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_NODES, str(tmp_path / "runs"), not_shared],
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+        cwd=tmp_path,
+    )
+    shared, told = [line for line in done.stdout.splitlines() if line.startswith(("shared", "UserError"))]
+    assert shared == "shared"
+    assert "run.directory = '/proc/self/cwd/runs' is not shared by all nodes (" in told
+    assert ": /proc/self/cwd/runs there is not the directory of the driver's machine)" in told
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_an_address_that_is_none_is_the_users_to_mend():

@@ -2,64 +2,20 @@
 the cluster's dashboard and Prometheus see of it."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from scraping import Scraped, scraped
+from scraping import Scraped
+from tiny_run import REPOSITORY, KilledRun, finish, start
 
 from medcritical_ray.metrics import METRICS
 from medcritical_ray.policies import PolicyStore
-from medcritical_ray.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "jobs" / "configs" / "test_tiny.toml"
-DASHBOARD = ROOT / "cluster" / "grafana" / "medcritical.json"
-COMMAND = [
-    *(sys.executable, "-m", "jobs.self_play", "--config", str(CONFIG)),
-    # One SFT less: stage 1 has two of them, and a training worker takes most of a minute to start.
-    *("--set", "run.directory=here", "--set", "run.num_iterations=1", "--set", "sft.own_attempts=0"),
-]
-PATIENCE_S = 240
-
-
-def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The job, on the cluster of the test session."""
-    import ray
-
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=PATIENCE_S)
-    return process.returncode, output
-
-
-def kill_after(process: subprocess.Popen[str], run: RunDirectory, iteration: int, phase: str) -> None:
-    """Kills the driver as soon as the phase is done, so that it dies within the next one."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not run.done(iteration, phase):
-        assert process.poll() is None, finish(process)
-        assert time.monotonic() < deadline, f"{phase} was not done in {PATIENCE_S} s"
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=PATIENCE_S)
+DASHBOARD = REPOSITORY / "cluster" / "grafana" / "medcritical.json"
 
 
 def check_metrics(seen: Scraped) -> None:
@@ -88,15 +44,8 @@ def check_dashboard() -> None:
     assert any(name.startswith("tiny-dpo-001-shard-0") for name in datasets)
 
 
-def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(ray_cluster: None, tmp_path: Path):
-    import ray
-
-    run = RunDirectory(tmp_path / "here" / "tiny")
-    with scraped(ray.nodes()[0]["MetricsExportPort"]) as seen:
-        kill_after(start(tmp_path), run, 1, "pair")
-        assert PolicyStore(run.policies).versions() == [0]
-        exit_code, output = finish(start(tmp_path, "--resume"))
-    assert exit_code == 0, output
+def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(killed_run: KilledRun):
+    run, output, seen = killed_run
     check_metrics(seen)
     check_dashboard()
     phases = Counter((e["iteration"], e["phase"]) for e in run.events() if e["event"] == "phase done")
@@ -106,10 +55,11 @@ def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(ray_cluster: None,
     assert (summary["num_test"], len(summary["accuracy"]["iterations"])) == (20, 1)
     assert summary["versions"]["published"] == [0, 1]
     # The run is finished now: its table is shown again, and nothing starts it anew by accident.
-    exit_code, table = finish(start(tmp_path, "--resume"))
+    cwd: Path = run.path.parents[1]
+    exit_code, table = finish(start(cwd, "--resume"))
     assert exit_code == 0
     assert "Accuracy on 20 test questions" in table
     assert output.endswith(table)
-    exit_code, output = finish(start(tmp_path))
+    exit_code, output = finish(start(cwd))
     assert exit_code == 2
     assert output.startswith(f"error: {run.path} holds a run already: resume it with `medcritical self-play")

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cli import COMMANDS, main, run_job
 from medcritical_ray import __version__
-from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
+from medcritical_ray.errors import MedCriticalError, RunFailed, Stopped, UserError, WaitTimeout
 
 HEAVY = {"pyarrow", "pydantic", "ray", "rich", "scipy", "torch", "transformers", "vllm"}
 
@@ -93,6 +93,7 @@ def test_a_job_s_usage_names_the_command(capsys: pytest.CaptureFixture[str]):
         (WaitTimeout("engine-1 silent for 60 s"), 1, "error: engine-1 silent for 60 s\n"),
         (MedCriticalError("something else"), 1, "error: something else\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (Stopped("SIGTERM"), 143, "error: stopped by SIGTERM\n"),
     ],
 )
 def test_an_error_becomes_one_line_and_an_exit_code(
@@ -100,6 +101,14 @@ def test_an_error_becomes_one_line_and_an_exit_code(
 ):
     assert run_job(raising(error), []) == exit_code
     assert capsys.readouterr() == ("", line)
+
+
+def test_a_uri_for_a_path_is_refused_with_the_command_that_copies_it(capsys: pytest.CaptureFixture[str]):
+    assert main(["report", "s3://bucket/runs/demo"]) == 2
+    assert capsys.readouterr().err == (
+        "error: s3://bucket/runs/demo: must be a path: `medcritical fetch s3://bucket/runs/demo DIR` copies what is "
+        "there\n"
+    )
 
 
 def test_an_error_that_nobody_meant_keeps_its_traceback():

@@ -3,13 +3,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.files import write_json
+from medcritical_ray.keeping import KeepingListener
 from medcritical_ray.run_directory import RunDirectory
 
 CONFIG: dict[str, Any] = {
@@ -197,3 +199,65 @@ def test_a_place_that_cannot_hold_a_run_is_refused(tmp_path: Path, directory: st
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"exists and is no run|cannot be written .*: choose another run\.directory"):
         create(tmp_path / directory)
+
+
+class Counting:
+    """A keeper that notes the last event of the run each time, and has no store left when it is told so."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_lost = False
+        self.last_events: list[str] = []
+
+    def push(self) -> None:
+        if self.is_lost:
+            raise WaitTimeout("the store could not be used for 1 s")
+        self.last_events.append([event["event"] for event in RunDirectory(self.path).events()][-1])
+
+
+def kept_run(path: Path) -> tuple[RunDirectory, Counting]:
+    keeper = Counting(path)
+    run = RunDirectory.create(
+        path, config=CONFIG, seeds={}, fingerprints={}, resume_command="medcritical", keeper=keeper
+    )
+    return run, keeper
+
+
+def test_a_run_is_kept_whenever_something_is_done_and_at_its_end(tmp_path: Path):
+    run, keeper = kept_run(tmp_path / "demo")
+    with run:
+        run.mark_done(1, "generate", {})
+        run.finish_iteration(1, {})
+        run.append_event("something else")
+    assert keeper.last_events == ["run created", "phase done", "iteration done", "something else"]
+
+
+def test_a_run_that_is_stopped_says_so_and_is_kept(tmp_path: Path):
+    run, keeper = kept_run(tmp_path / "demo")
+    with pytest.raises(Stopped), run:
+        raise Stopped("SIGTERM")
+    assert list(run.events())[-1]["cause"] == "SIGTERM"
+    assert keeper.last_events[-1] == "run stopped"
+
+
+def test_a_store_that_is_lost_with_the_run_hides_nothing_of_what_ended_it(tmp_path: Path):
+    run, keeper = kept_run(tmp_path / "demo")
+    keeper.is_lost = True
+    with pytest.raises(ZeroDivisionError), run:
+        raise ZeroDivisionError
+    run, keeper = kept_run(tmp_path / "other")
+    keeper.is_lost = True
+    with pytest.raises(WaitTimeout, match="could not be used"), run:
+        pass
+
+
+def test_parts_of_a_phase_are_kept_every_ten_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run, keeper = kept_run(tmp_path / "demo")
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = KeepingListener(run)
+    for seconds in (4.0, 9.0, 11.0, 12.0, 22.0):
+        now[0] = seconds
+        progress.advance("attempts", 1, 9)
+    assert len(keeper.last_events) == 3
+    run.close()

@@ -15,7 +15,7 @@ from fakes import RESUME_COMMAND, SKILLS, TOKENS_OF_VERSION, SmallRun, small_con
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.corrections import format_keep
-from medcritical_ray.errors import RunFailed, UserError
+from medcritical_ray.errors import RunFailed, Stopped, UserError
 from medcritical_ray.game import TEACHER_VERSION, Game
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
@@ -224,6 +224,16 @@ def test_what_is_the_users_to_mend_says_where_and_how_to_go_on(finished: tuple[S
     )
     with finished[0].open().run, pytest.raises(UserError, match=message):
         finished[1].once(3, "generate", work)
+
+
+def test_a_phase_that_is_stopped_has_not_failed(tmp_path: Path):
+    def stop() -> dict[str, Any]:
+        raise Stopped("SIGTERM")
+
+    game = SmallRun(tmp_path, small_config()).open()
+    with pytest.raises(Stopped), game.run:
+        game.once(1, "generate", stop)
+    assert [event["event"] for event in game.run.events()] == ["run created", "run stopped"]
 
 
 def test_a_full_disk_ends_a_phase_like_any_failure(finished: tuple[SmallRun, Game], monkeypatch: pytest.MonkeyPatch):

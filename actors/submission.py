@@ -1,0 +1,145 @@
+"""A cluster's job server: what has to be right before a job goes there, sending it, and following it."""
+
+import asyncio
+import math
+import urllib.error
+import urllib.request
+from collections import Counter
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
+from ray._private.runtime_env.packaging import _dir_travel
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.util.state import list_nodes
+from ray.util.state.exception import RayStateApiException
+
+from medcritical_ray.errors import RunFailed, UserError
+from medcritical_ray.fit import ClusterResources
+
+_ANSWER_S = 10
+_NUM_NAMED = 3
+_MIB = 2**20
+
+
+def package_of(working_dir: Path) -> dict[str, int]:
+    """Name -> bytes, of the files that Ray would send of a directory: all that .rayignore and .gitignore leave.
+
+    Raises UserError, naming the largest entries, if that is more than a job server takes.
+    """
+    root, files = working_dir.resolve(), {}
+
+    def take(path: Path) -> None:
+        if path.is_file():
+            files[path.relative_to(root).as_posix()] = path.stat().st_size
+
+    _dir_travel(root, [], take, include_gitignore=True)
+    num_bytes = sum(files.values())
+    if num_bytes >= DASHBOARD_CLIENT_MAX_SIZE:
+        raise UserError(
+            f"--working-dir {working_dir}: {num_bytes / _MIB:.0f} MiB would be sent, and at most "
+            f"{DASHBOARD_CLIENT_MAX_SIZE / _MIB:.0f} MiB can be; the largest: {_largest(files)}: list what the job "
+            "does not need in .rayignore"
+        )
+    return files
+
+
+def _largest(files: dict[str, int]) -> str:
+    entries: Counter[str] = Counter()
+    for name, num_bytes in files.items():
+        entries[name.partition("/")[0]] += num_bytes
+    return ", ".join(f"{name} {num_bytes / _MIB:.0f} MiB" for name, num_bytes in entries.most_common(_NUM_NAMED))
+
+
+class JobServer:
+    """The job server at `address`. Raises UserError if nobody answers there, if it wants another token, or if its Ray
+    is another version than this one."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        _check_answers(address)
+        try:
+            self._client = JobSubmissionClient(address)
+        except AuthenticationError as error:
+            raise UserError(
+                f"the cluster at {address} wants a token ({str(error).splitlines()[0]}): set RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN to the cluster's"
+            ) from None
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"no Ray job server answers at {address}: {error}") from None
+        version = self._client._server_ray_version
+        if version != ray.__version__:
+            raise UserError(
+                f"the cluster at {address} runs Ray {version}, and this is Ray {ray.__version__}: install the same on "
+                "both sides"
+            )
+
+    def resources(self) -> ClusterResources:
+        """What the cluster has now. Nobody tells the disk from here: the job looks when it starts."""
+        try:
+            nodes = list_nodes(self.address, [("state", "=", "ALIVE")], limit=10_000, timeout=_ANSWER_S)
+        except (RayStateApiException, OSError) as error:
+            raise UserError(f"{self.address} does not tell what the cluster has: {error}") from None
+        totals = Counter[str]()
+        for node in nodes:
+            totals.update(node.resources_total)
+        return ClusterResources(
+            num_cpus=totals["CPU"],
+            num_gpus=totals["GPU"],
+            memory_gib=totals["memory"] / 2**30,
+            disk_gib=math.inf,
+            object_store_gib=min(node.resources_total.get("object_store_memory", 0) for node in nodes) / 2**30,
+        )
+
+    def submit(self, words: list[str], working_dir: Path, submission_id: str, metadata: dict[str, str]) -> None:
+        """Sends the directory and has the command run in it. Raises UserError if the server refuses."""
+        import shlex
+
+        try:
+            self._client.submit_job(
+                entrypoint=shlex.join(words),
+                submission_id=submission_id,
+                runtime_env={"working_dir": str(working_dir)},
+                metadata=metadata,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{self.address} does not take the job: {str(error).strip().splitlines()[-1]}") from None
+
+    def follow(self, submission_id: str) -> int:
+        """Prints what the job prints until it ends; returns its exit code. Raises RunFailed if it did not start."""
+        try:
+            asyncio.run(self._print_log(submission_id))
+            info: Any = self._client.get_job_info(submission_id)
+        except KeyboardInterrupt:
+            print(f"job {submission_id} goes on: `ray job stop --address {self.address} {submission_id}` ends it")
+            raise
+        except (RuntimeError, OSError) as error:
+            raise RunFailed(
+                f"{self.address} does not answer any more ({error}); job {submission_id} may go on"
+            ) from None
+        if info.driver_exit_code is not None:
+            return code if (code := int(info.driver_exit_code)) >= 0 else 128 - code
+        if info.status == JobStatus.STOPPED:
+            return 143
+        raise RunFailed(f"job {submission_id} is {info.status}: {(info.message or 'no reason given').strip()}")
+
+    async def _print_log(self, submission_id: str) -> None:
+        async for text in self._client.tail_job_logs(submission_id):
+            print(text, end="", flush=True)
+
+
+def _check_answers(address: str) -> None:
+    """Ray's own client waits for as long as it takes."""
+    try:
+        urllib.request.urlopen(f"{address.rstrip('/')}/api/version", timeout=_ANSWER_S).close()
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise UserError(f"no Ray job server is at {address}: it answers {error.code} {error.reason}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise UserError(
+            f"nobody answers at {address} within {_ANSWER_S} s ({getattr(error, 'reason', error)}): --address must be "
+            "that of the cluster's dashboard, such as http://127.0.0.1:8265"
+        ) from None

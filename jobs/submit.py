@@ -1,0 +1,117 @@
+"""Runs a job on a cluster, after all has been checked that can be from here:
+`medcritical submit -- self-play --config FILE`."""
+
+import argparse
+import importlib
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from jobs.cli import COMMANDS, run_job
+
+if TYPE_CHECKING:
+    from actors.submission import JobServer
+    from medcritical_ray.config import Config
+
+SUMMARY = "run another command as a job on a cluster, after checking what can be checked before"
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+_WITH_A_RUN_S_CONFIG = ("self-play", "study", "distill")
+_WITH_A_PLAN = ("self-play", "study")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    address = os.environ.get("RAY_API_SERVER_ADDRESS", DEFAULT_ADDRESS)
+    where = "the cluster's dashboard; $RAY_API_SERVER_ADDRESS, else %(default)s, by default"
+    parser.add_argument("--address", default=address, metavar="URL", help=where)
+    what = "what is sent, without what .rayignore lists; the command's files are named from there (default: .)"
+    parser.add_argument("--working-dir", type=Path, default=Path(), metavar="DIR", help=what)
+    parser.add_argument(
+        "--wait", action=argparse.BooleanOptionalAction, default=True, help="show the log and end as the job does"
+    )
+    parser.add_argument("job", nargs=argparse.REMAINDER, metavar="-- command ...", help="as self-play --config FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks, submits and, with --wait, follows the job and returns its exit code. Raises UserError before anything is
+    sent."""
+    from actors.submission import JobServer, package_of
+    from medcritical_ray import __version__
+
+    words = args.job[1:] if args.job[:1] == ["--"] else args.job
+    command, parsed = parse_command(words)
+    config = checked_config(command, parsed, args.working_dir, package_of(args.working_dir))
+    server = JobServer(args.address)
+    if config and command in _WITH_A_PLAN:
+        check_plan(config, server)
+    name = config.run.name if config else command
+    submission_id = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    metadata = {"run": name, "command": command, "medcritical_ray": __version__}
+    entrypoint = ["python", "-m", f"jobs.{command.replace('-', '_')}", *words[1:]]
+    server.submit(entrypoint, args.working_dir, submission_id, metadata)
+    print(f"job {submission_id} is on {args.address}; see `ray job status`, `ray job logs` and `ray job stop`")
+    return server.follow(submission_id) if args.wait else 0
+
+
+def parse_command(words: list[str]) -> tuple[str, argparse.Namespace]:
+    """The command and its arguments. Raises UserError if it is none; its own parser exits with 2."""
+    from medcritical_ray.errors import UserError
+
+    command = words[0] if words else ""
+    if command not in COMMANDS or command == "submit":
+        known = ", ".join(name for name in COMMANDS if name != "submit")
+        raise UserError(f"{command or 'no command'}: must be one of {known}, as in `submit -- self-play --config FILE`")
+    module: ModuleType = importlib.import_module(f"jobs.{command.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog=f"medcritical {command}", description=module.SUMMARY)
+    module.add_arguments(parser)
+    return command, parser.parse_args(words[1:])
+
+
+def checked_config(
+    command: str, parsed: argparse.Namespace, working_dir: Path, package: dict[str, int]
+) -> "Config | None":
+    """The config of a run, if the command takes one; whatever config it takes must be sent with the job.
+
+    Raises UserError if a config is missing or wrong, or if something would be written where it is gone with the job.
+    """
+    from medcritical_ray.config_files import load_config
+    from medcritical_ray.errors import UserError
+    from medcritical_ray.locations import check_outlives_job
+
+    if getattr(parsed, "out", None):
+        check_outlives_job("--out", str(parsed.out))
+    file = getattr(parsed, "config", None)
+    if file is None:
+        return None
+    if file.as_posix() not in package:
+        raise UserError(
+            f"--config {file}: is not among what is sent of --working-dir {working_dir}: must be a file in it, named "
+            "from there, that .rayignore and .gitignore leave"
+        )
+    if command not in _WITH_A_RUN_S_CONFIG:
+        return None
+    config = load_config(working_dir / file, parsed.set)
+    if command == "self-play":
+        check_outlives_job("run.directory", config.run.directory)
+    return config
+
+
+def check_plan(config: "Config", server: "JobServer") -> None:
+    """Raises UserError if the run does not fit the cluster. Of a student that is only there, the job itself sees to
+    that when it starts."""
+    from jobs.self_play import check_fit, plan_of
+    from medcritical_ray.errors import UserError
+
+    try:
+        plan = plan_of(config)
+    except UserError as error:
+        print(f"not checked from here whether the plan fits: {error}", file=sys.stderr)
+        return
+    check_fit(plan, server.resources())
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))
