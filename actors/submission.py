@@ -1,7 +1,9 @@
 """A cluster's job server: what has to be right before a job goes there, sending it, and following it."""
 
 import asyncio
+import logging
 import math
+import os
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -10,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
-from ray._private.runtime_env.packaging import _dir_travel
+from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE, get_runtime_env_default_excludes
+from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_nodes
@@ -30,13 +32,17 @@ def package_of(working_dir: Path) -> dict[str, int]:
 
     Raises UserError, naming the largest entries, if that is more than a job server takes.
     """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # each file of patterns is told otherwise, and again on sending
     root, files = working_dir.resolve(), {}
+    if not root.is_dir():
+        raise UserError(f"--working-dir {working_dir}: is no directory")
 
     def take(path: Path) -> None:
         if path.is_file():
             files[path.relative_to(root).as_posix()] = path.stat().st_size
 
-    _dir_travel(root, [], take, include_gitignore=True)
+    defaults = _get_excludes(root, get_runtime_env_default_excludes())
+    _dir_travel(root, [defaults], take, include_gitignore=os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE") != "1")
     num_bytes = sum(files.values())
     if num_bytes >= DASHBOARD_CLIENT_MAX_SIZE:
         raise UserError(
@@ -60,6 +66,7 @@ class JobServer:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray's clients let the environment overrule their argument
         _check_answers(address)
         try:
             self._client = JobSubmissionClient(address)

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +72,9 @@ def _await(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
             urllib.request.urlopen(request, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
+            if "--block" in log.read_text():  # said once the node is up, which may be after the dashboard
+                return
+        except OSError:
+            pass
+        time.sleep(0.5)
     raise AssertionError(f"no dashboard in {PATIENCE_S} s: {log.read_text()[-3000:]}")

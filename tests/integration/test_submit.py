@@ -161,7 +161,7 @@ def test_a_working_directory_that_is_too_large_is_refused_with_its_largest_entri
     with pytest.raises(UserError, match=expected):
         package_of(tmp_path)
     (tmp_path / ".rayignore").write_text("/ignored/\n/data/\n")
-    assert package_of(tmp_path) == {"models/c": 50 * 2**20, "d.txt": 2**20, ".rayignore": 16}
+    assert package_of(tmp_path) == {"models/c": 50 * 2**20, "d.txt": 2**20, ".rayignore": 17}
 
 
 def test_the_repository_is_sent_without_tests_and_environment():
