@@ -15,8 +15,10 @@ _REPEATED_AFTER_S = 5.0
 
 
 class _Instruments:
-    """Those of this process, and the latest value of each gauge: Ray exports one only if it was set since the last time,
-    every 10 s, and its node's agent forgets it after 20 s."""
+    """Those of this process, and the latest value of each gauge.
+
+    Ray exports a gauge, every 10 s, only if it was set since the last time; its node's agent forgets it after 20 s.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
