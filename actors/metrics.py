@@ -15,7 +15,10 @@ _REPEATED_AFTER_S = 5.0
 
 
 class _Instruments:
-    """Those of this process, and the latest value of each gauge: Ray forgets one that was not set for 20 s."""
+    """Those of this process, and the latest value of each gauge.
+
+    Ray exports a gauge, every 10 s, only if it was set since the last time; its node's agent forgets it after 20 s.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -66,6 +69,7 @@ def gauges_repeated() -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        _INSTRUMENTS.repeat()  # what is set when Ray shuts down is still exported
         _INSTRUMENTS.forget()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-SCRAPED_EVERY_S = 1.0
+SCRAPED_EVERY_S = 2.0
 _SAMPLE = re.compile(r"^(?P<name>ray_medcritical_\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _OF_RAY = {"Component", "NodeAddress", "SessionName", "Version", "WorkerId"}
