@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "measure a policy on questions, alone or against another policy",
     "distill": "have a large model write the templates of stage 1, within a budget",
     "export": "write a policy of a run as a Hugging Face directory with a model card",
+    "serve": "serve every policy of a run behind the OpenAI API, also while the run goes on",
     "report": "write the report of a run as one HTML page, also while it goes on",
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
     "train-base": "train the clinic's base student from nothing",
