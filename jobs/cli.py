@@ -24,6 +24,7 @@ COMMANDS = {
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",
+    "bench-serve": "time serving while policies are swapped, beside vLLM's own server",
 }
 """One line per command; `self-play` is the module `jobs.self_play`, and so on."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,9 @@ logger = logging.getLogger("ray.serve")
 class Service:
     """Starts with the policy that the run has adopted; `start` it in the event loop that asks it, and `close` it."""
 
-    def __init__(self, run: RunDirectory, config: Config) -> None:
+    def __init__(
+        self, run: RunDirectory, config: Config, start_engine: Callable[..., ServingEngine] = ServingEngine
+    ) -> None:
         self.config = config
         self._run = run
         self._store = PolicyStore(run.policies)
@@ -36,7 +38,7 @@ class Service:
         self._unusable: set[int] = set()
         self._scratch = tempfile.TemporaryDirectory(prefix="medcritical-serve-")
         self._latest = self._policy(adopted_version(run))
-        self._engine = ServingEngine(self._latest, config.engines, max_lora_rank(config), Path(self._scratch.name))
+        self._engine = start_engine(self._latest, config.engines, max_lora_rank(config), Path(self._scratch.name))
         self._turns = Turns(self._latest.model_dir, self._engine.take, config.serve.turn_s)
 
     async def start(self) -> None:
