@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "serve every policy of a run behind the OpenAI API, also while the run goes on"
 LOOK_S = 0.5
+ANSWER_S = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +43,12 @@ def run(args: argparse.Namespace) -> int:
 
     run, config = opened(args.run, args.set)
     check_access(args.host, args.port, args.api_key_file)
-    with connected(config.cluster, run.path) as resources:
+    with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         check_fit(config, resources)
         with serving(run, config, args.host, args.port, args.api_key_file) as name:
             print(f"{name}: http://{_shown(args.host)}:{args.port}/v1", flush=True)
-            wait_for_the_end()
+            signal.pause()
     return 0
 
 
@@ -122,10 +124,12 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_fil
     try:
         serve.run_many([target], wait_for_applications_running=False)
         await_running(name, config.engines.start_timeout_s)
+        check_answer(host, port)
         yield name
     finally:
         serve.delete(name)
-        serve.shutdown()
+        if not serve.status().applications:  # those of others stay
+            serve.shutdown()
 
 
 def await_running(name: str, timeout_s: float) -> None:
@@ -142,13 +146,15 @@ def await_running(name: str, timeout_s: float) -> None:
         time.sleep(LOOK_S)
 
 
-def wait_for_the_end() -> None:
-    """Returns once the process is interrupted or terminated."""
-    ends: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: ends.append(number))
-    while not ends:
-        time.sleep(LOOK_S)
+def check_answer(host: str, port: int) -> None:
+    """Raises RunFailed if nobody listens: the cluster's Serve keeps the address that it was started with."""
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise RunFailed(
+            f"nobody listens at --host {host} --port {port} ({error}): Serve runs on this cluster already, at another "
+            "address: name that, or shut it down with `serve shutdown`"
+        ) from None
 
 
 def _shown(host: str) -> str:

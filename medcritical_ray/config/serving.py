@@ -14,6 +14,11 @@ class ServeConfig(Part):
         default=256, ge=1, description="Requests that one engine works on or keeps waiting; further ones are refused."
     )
     request_timeout_s: float = Field(default=120.0, gt=0, description="Seconds for one request, its waits included.")
+    stream_interval: int = Field(
+        default=4,
+        ge=1,
+        description="Tokens in one event of a stream; each event costs a small model as much as they do.",
+    )
     turn_s: float = Field(
         default=1.0,
         ge=0,

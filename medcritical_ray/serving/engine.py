@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medcritical_ray.config import EnginesConfig
+from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, WaitTimeout
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.served import ServedPolicy, max_lora_rank
 from medcritical_ray.serving.model_ids import model_name
 from medcritical_ray.serving.refusals import Refusal, Refused, too_long
 from medcritical_ray.serving.tokenizer import check_tokenizer, write_tokenizer
@@ -30,12 +30,12 @@ class ServingEngine:
     Its core is a process of its own, as in vLLM's server, and ends with this one.
     """
 
-    def __init__(self, first: ServedPolicy, config: EnginesConfig, max_lora_rank: int | None, scratch: Path) -> None:
+    def __init__(self, first: ServedPolicy, config: Config, scratch: Path) -> None:
         self.has_chat_template = write_tokenizer(first.model_dir, scratch)
-        self._config = config
+        self._update_timeout_s = config.engines.update_timeout_s
         self._first = first.model_dir
         self._is_stuck = False
-        self._llm = _start_vllm(first.model_dir, config, max_lora_rank, scratch)
+        self._llm = _start_vllm(first.model_dir, config, scratch)
         self._make_layers()
 
     async def open(self) -> None:
@@ -57,7 +57,7 @@ class ServingEngine:
         Raises WaitTimeout, or MedCriticalError if they are not of this model. It must then take others before it is
         asked again: it waits, paused, for these.
         """
-        limit_s = self._config.update_timeout_s
+        limit_s = self._update_timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 await self._llm.pause_generation(mode="wait")
@@ -126,14 +126,15 @@ class ServingEngine:
         self._completion = OpenAIServingCompletion(llm, self._models, **shared)
 
 
-def _start_vllm(model_dir: Path, config: EnginesConfig, max_lora_rank: int | None, tokenizer: Path) -> "AsyncLLM":
+def _start_vllm(model_dir: Path, config: Config, tokenizer: Path) -> "AsyncLLM":
     set_environment()
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
     with told_in_one_line(model_dir):
         arguments = AsyncEngineArgs(
-            **vllm_settings(model_dir, config, max_lora_rank, max_loras=MAX_LORAS),
+            **vllm_settings(model_dir, config.engines, max_lora_rank(config), max_loras=MAX_LORAS),
+            stream_interval=config.serve.stream_interval,
             tokenizer=str(tokenizer),
             generation_config="vllm",  # no temperature or penalty of the base's own
             worker_extension_cls="medcritical_ray.serving.worker.PolicyWorker",

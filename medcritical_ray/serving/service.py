@@ -14,7 +14,7 @@ from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import adopted_version
-from medcritical_ray.served import ServedPolicy, max_lora_rank, served_policy
+from medcritical_ray.served import ServedPolicy, served_policy
 from medcritical_ray.serving.correcting import self_correct
 from medcritical_ray.serving.engine import ServingEngine
 from medcritical_ray.serving.model_ids import LATEST, ModelId, model_name, read_model_id
@@ -38,7 +38,7 @@ class Service:
         self._unusable: set[int] = set()
         self._scratch = tempfile.TemporaryDirectory(prefix="medcritical-serve-")
         self._latest = self._policy(adopted_version(run))
-        self._engine = start_engine(self._latest, config.engines, max_lora_rank(config), Path(self._scratch.name))
+        self._engine = start_engine(self._latest, config, Path(self._scratch.name))
         self._turns = Turns(self._latest.model_dir, self._engine.take, config.serve.turn_s)
 
     async def start(self) -> None:
