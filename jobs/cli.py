@@ -20,12 +20,14 @@ COMMANDS = {
     "evaluate": "measure a policy on questions, alone or against another policy",
     "distill": "have a large model write the templates of stage 1, within a budget",
     "export": "write a policy of a run as a Hugging Face directory with a model card",
+    "serve": "serve every policy of a run behind the OpenAI API, also while the run goes on",
     "report": "write the report of a run as one HTML page, also while it goes on",
     "submit": "run another command as a job on a cluster, after checking what can be checked before",
     "fetch": "copy a run, or a policy of one, from an object store to a directory",
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",
+    "bench-serve": "time serving while policies are swapped, beside vLLM's own server",
 }
 """One line per command; `self-play` is the module `jobs.self_play`, and so on."""
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.files import read_json
 
 GENERIC_CLASSES = {"TokenizersBackend", "PreTrainedTokenizerFast"}
 """Names of the class that reads tokenizer.json as it is: that of transformers 5, and that of 4 and 5."""
-_PROBES = ["What is it?\n- rest (A)\n- water (B)", " 患者发热三天。", "a"]
+PROBES = ["What is it?\n- rest (A)\n- water (B)", " 患者发热三天。", "a"]
 """Texts that a template must turn into the right tokens: lines, a space at the start, another script."""
+
+_NO_CODE = "load_without_trust_remote_code.TokenizerAsSaved"
 
 
 def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
@@ -27,6 +30,25 @@ def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
         return (PreTrainedTokenizerFast if is_generic else AutoTokenizer).from_pretrained(directory)
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: its tokenizer cannot be loaded: {error}") from None
+
+
+def pin_tokenizer(directory: Path) -> None:
+    """Has AutoTokenizer read tokenizer.json as it is where the directory names the class that does: see load_tokenizer.
+
+    transformers 5 replaces that class for some model types, unless the directory names code of its own, too; it then
+    takes the named class after all, and no code unless it is told to trust it. transformers 4 does so in any case.
+    There is no such code: whoever asks for it is told so by the name of the missing file.
+    """
+    file = directory / "tokenizer_config.json"
+    settings = read_json(file)
+    if settings.get("tokenizer_class") not in GENERIC_CLASSES:
+        return
+    as_saved = load_tokenizer(directory)
+    # transformers 4 knows the class by this name alone, and gives inputs of its own choice, which models refuse.
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": as_saved.model_input_names}
+    if type(AutoTokenizer.from_pretrained(directory)) is not type(as_saved):
+        settings |= {"auto_map": {"AutoTokenizer": [_NO_CODE, None]}}
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
@@ -51,7 +73,7 @@ def prompt_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
     None if there is no such template: some tokenizers read a text differently after a special token that is spelt out.
     """
-    with_special, without = (tokenizer(_PROBES[0], add_special_tokens=flag).input_ids for flag in (True, False))
+    with_special, without = (tokenizer(PROBES[0], add_special_tokens=flag).input_ids for flag in (True, False))
     # A text in the middle of a known one tells which tokens stand before and after every text.
     num_before = next((n for n in range(len(with_special)) if with_special[n : n + len(without)] == without), 0)
     before = tokenizer.convert_ids_to_tokens(with_special[:num_before])
@@ -59,9 +81,9 @@ def prompt_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
     template = _one_turn("".join(before), "".join(after))
     rendered = [
         tokenizer.apply_chat_template([{"role": "user", "content": probe}], chat_template=template, return_dict=False)
-        for probe in _PROBES
+        for probe in PROBES
     ]
-    return template if rendered == prompt_token_ids(tokenizer, _PROBES) else None
+    return template if rendered == prompt_token_ids(tokenizer, PROBES) else None
 
 
 def _one_turn(before: str, after: str) -> str:

@@ -3,31 +3,22 @@
 The same class drives vLLM's CPU build and its CUDA build. It knows nothing of Ray.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.served import served_rank
-from medcritical_ray.weights import OUTPUT_HEAD, Blob, checkpoint_names, decode_weights, with_output_head
+from medcritical_ray.vllm_settings import set_environment, told_in_one_line, vllm_settings
+from medcritical_ray.weights import Blob, check_names, checkpoint_names, decode_weights, with_output_head
 
 if TYPE_CHECKING:
     from vllm import LLM
     from vllm.lora.request import LoRARequest
-
-_ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's core lives in this process, and is not orphaned when it dies
-    "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_OFFLINE": "1",
-}
 
 
 class StaleVersion(MedCriticalError, RuntimeError):
@@ -97,8 +88,7 @@ class Engine:
         """
         weights = decode_weights(blobs)
         tied = self._has_tied_embeddings()
-        optional = {OUTPUT_HEAD} if tied else set()
-        _check_names(version, set(weights) - optional, self._weight_names - optional)
+        check_names(f"policy version {version}", set(weights), self._weight_names, tied=tied)
         reloaded = list(with_output_head(weights, tied=tied).items())
         self._version, self._adapter = None, None
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": reloaded})
@@ -145,43 +135,13 @@ class Engine:
 
 
 def _start_vllm(policy_dir: Path, config: EnginesConfig, max_lora_rank: int | None) -> "LLM":
-    os.environ |= _ENVIRONMENT
-    # vLLM warns, with a traceback, that it has no tokenizer: it gets tokens alone.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    # The engine's core lives in this process, and is not orphaned when it dies.
+    set_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0")
     from vllm import LLM
-    from vllm.platforms import current_platform
 
-    settings = _cpu_settings(config) if current_platform.is_cpu() else _gpu_settings(config)
-    if max_lora_rank is not None:
-        settings |= {"enable_lora": True, "max_lora_rank": served_rank(max_lora_rank), "max_loras": 1}
-    try:
-        return LLM(
-            model=str(policy_dir),
-            skip_tokenizer_init=True,
-            dtype=config.dtype,
-            max_model_len=config.max_model_len,
-            max_num_seqs=config.max_num_seqs,
-            tensor_parallel_size=config.tensor_parallel_size,
-            seed=0,
-            disable_log_stats=True,
-            **settings,
-        )
-    except ValueError as error:
-        reasons = [each["msg"] for each in error.errors()] if isinstance(error, ValidationError) else [str(error)]
-        raise UserError(f"vLLM does not take {policy_dir} with these engines: {'; '.join(reasons)}") from error
-
-
-def _cpu_settings(config: EnginesConfig) -> dict[str, Any]:
-    """A prompt is read in one piece: seeded requests whose prompt is split over steps crash vLLM's CPU sampler."""
-    return {
-        "enforce_eager": True,
-        "kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30),
-        "enable_chunked_prefill": False,
-    }
-
-
-def _gpu_settings(config: EnginesConfig) -> dict[str, Any]:
-    return {"gpu_memory_utilization": config.gpu_memory_utilization}
+    settings = vllm_settings(policy_dir, config, max_lora_rank, max_loras=1)
+    with told_in_one_line(policy_dir):
+        return LLM(skip_tokenizer_init=True, **settings)
 
 
 def _stop_token_ids(llm: "LLM", eos_token_id: int | None) -> list[int]:
@@ -200,13 +160,4 @@ def _check_lengths(prompts: list[list[int]], max_tokens: int, max_model_len: int
         raise UserError(
             f"engines.max_model_len {max_model_len} is too short: a prompt of {longest} tokens and {max_tokens} new "
             f"ones need {longest + max_tokens}; raise engines.max_model_len or lower max_tokens"
-        )
-
-
-def _check_names(version: int, names: set[str], expected: set[str]) -> None:
-    if names != expected:
-        different = ", ".join(sorted(names ^ expected)[:3])
-        raise UserError(
-            f"policy version {version} is not of the model that the engine serves: {len(expected - names)} tensors "
-            f"missing, {len(names - expected)} unknown ({different})"
         )

@@ -3,7 +3,7 @@ for the answer."""
 
 from collections.abc import Sequence
 
-from medcritical_ray.language import language_of
+from medcritical_ray.language import LANGUAGES, Language, language_of
 from medcritical_ray.records import Option, Task, UnkeyedQuestion
 
 
@@ -23,5 +23,19 @@ def solve_prompt(question: UnkeyedQuestion) -> str:
 
 def correction_prompt(question: UnkeyedQuestion, attempt: str, task: Task) -> str:
     """The corrector's prompt for an attempt: `repair` if it is known to be wrong, `check` if its verdict is unknown."""
-    language = language_of(question)
-    return f"{question_text(question)}\n{language.attempt}:\n{attempt}\n{language.instructions[task]}"
+    return _correction_prompt(question_text(question), language_of(question), attempt, task)
+
+
+def correction_of_solve_prompt(prompt: str, attempt: str, task: Task) -> str:
+    """The prompt of `correction_prompt` where there is only a prompt to solve, or a question without an instruction."""
+    for language in LANGUAGES:
+        text = prompt.rstrip().removesuffix(f"\n{language.instructions['solve']}")
+        if text != prompt.rstrip():
+            return _correction_prompt(text, language, attempt, task)
+    text = prompt.rstrip()
+    language = language_of(UnkeyedQuestion(id="", stem=text, options=()))
+    return _correction_prompt(text, language, attempt, task)
+
+
+def _correction_prompt(question: str, language: Language, attempt: str, task: Task) -> str:
+    return f"{question}\n{language.attempt}:\n{attempt}\n{language.instructions[task]}"

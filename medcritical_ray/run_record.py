@@ -30,6 +30,7 @@ _MAY_CHANGE = (
     "cluster",
     "engines",
     "trainers",
+    "serve",
     *(f"teacher.endpoint.{key}" for key in (*_ENDPOINT, "prices")),
 )
 _MUST_STAY = ("engines.dtype", "engines.max_model_len")

@@ -35,6 +35,14 @@ def run_state(run: RunDirectory) -> RunState:
     return RunState(state="stopped", **where)
 
 
+def adopted_version(run: RunDirectory) -> int:
+    """That of the last finished iteration; before there is one, version 0 is the only one there may be."""
+    version, iteration = 0, STAGE_ONE
+    while run.is_finished(iteration):
+        version, iteration = int(run.metrics(iteration)["adopted_version"]), iteration + 1
+    return version
+
+
 def _is_locked(run: RunDirectory) -> bool:
     try:
         with run.lock_file.open() as file:

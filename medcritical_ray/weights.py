@@ -39,6 +39,19 @@ def checkpoint_names(directory: Path) -> set[str]:
     return names
 
 
+def check_names(policy: str, names: set[str], expected: set[str], *, tied: bool) -> None:
+    """Raises UserError if a policy's tensors are not those of the model that an engine started with; of a model with
+    tied embeddings, the output head may be there or not."""
+    optional = {OUTPUT_HEAD} if tied else set()
+    names, expected = names - optional, expected - optional
+    if names != expected:
+        different = ", ".join(sorted(names ^ expected)[:3])
+        raise UserError(
+            f"{policy} is not of the model that the engine serves: {len(expected - names)} tensors missing, "
+            f"{len(names - expected)} unknown ({different})"
+        )
+
+
 def decode_weights(blobs: Sequence[Blob]) -> "dict[str, torch.Tensor]":
     """The tensors of all files by name, on the CPU and in the files' own types."""
     from safetensors.torch import load

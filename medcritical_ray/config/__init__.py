@@ -16,6 +16,7 @@ from medcritical_ray.config.part import Part
 from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig, SamplingConfig
 from medcritical_ray.config.root import Config
+from medcritical_ray.config.serving import ServeConfig
 from medcritical_ray.config.training import DpoConfig, LoraConfig, SftConfig
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "QuestionsConfig",
     "RunConfig",
     "SamplingConfig",
+    "ServeConfig",
     "SftConfig",
     "StudentConfig",
     "TeacherConfig",

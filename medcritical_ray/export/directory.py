@@ -5,18 +5,16 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from medcritical_ray.chat import GENERIC_CLASSES, load_tokenizer, prompt_template
+from medcritical_ray.chat import load_tokenizer, pin_tokenizer, prompt_template
 from medcritical_ray.errors import UserError
 from medcritical_ray.export.facts import Form
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model, hash_of_weights
 from medcritical_ray.policies import Policy, verify_policy
 from medcritical_ray.training.models import load_merged, save_policy
-
-_NO_CODE = "load_without_trust_remote_code.TokenizerAsSaved"
 
 
 def check_base(policy: Policy, student_hash: str | None) -> None:
@@ -65,7 +63,7 @@ def write_model(policy: Policy, directory: Path, *, merge: bool, base_name: str 
     else:
         _copy_files(policy, directory)
         tokenizer.save_pretrained(directory)
-    _pin_tokenizer(directory)
+    pin_tokenizer(directory)
     has_chat_template = tokenizer.chat_template is not None
     if base and not merge:
         _name_base(directory, base_name or str(base.resolve()))
@@ -107,22 +105,3 @@ def _generation_config(model_dir: Path, tokenizer: PreTrainedTokenizerBase) -> G
         eos_token_id=ends[0] if len(ends) == 1 else ends,
         pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
-
-
-def _pin_tokenizer(directory: Path) -> None:
-    """Has AutoTokenizer read tokenizer.json as it is where the directory names the class that does: see load_tokenizer.
-
-    transformers 5 replaces that class for some model types, unless the directory names code of its own, too; it then
-    takes the named class after all, and no code unless it is told to trust it. transformers 4 does so in any case.
-    There is no such code: whoever asks for it is told so by the name of the missing file.
-    """
-    file = directory / "tokenizer_config.json"
-    settings = read_json(file)
-    if settings.get("tokenizer_class") not in GENERIC_CLASSES:
-        return
-    as_saved = load_tokenizer(directory)
-    # transformers 4 knows the class by this name alone, and gives inputs of its own choice, which models refuse.
-    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": as_saved.model_input_names}
-    if type(AutoTokenizer.from_pretrained(directory)) is not type(as_saved):
-        settings |= {"auto_map": {"AutoTokenizer": [_NO_CODE, None]}}
-    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

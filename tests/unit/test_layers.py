@@ -17,9 +17,16 @@ HEAVY_PREFIXES = (
     "medcritical_ray.harness.utils",
     "medcritical_ray.opening",
     "medcritical_ray.report",
+    "medcritical_ray.serving.app",
+    "medcritical_ray.serving.engine",
+    "medcritical_ray.serving.requests",
+    "medcritical_ray.serving.service",
+    "medcritical_ray.serving.tokenizer",
+    "medcritical_ray.serving.worker",
     "medcritical_ray.student",
     "medcritical_ray.trackers",
     "medcritical_ray.training",
+    "medcritical_ray.vllm_settings",
     "medcritical_ray.weights",
 )
 LIGHT_LIBRARIES = {

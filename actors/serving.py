@@ -1,0 +1,49 @@
+"""A run's policies as a Ray Serve application."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray import serve
+
+from medcritical_ray.config import Config
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.serving.app import make_app
+from medcritical_ray.serving.keys import read_keys
+from medcritical_ray.serving.service import Service
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+DEPLOYMENT = "policies"
+
+
+@serve.ingress()
+class PolicyServer:
+    """One engine with the policies of a run. Keys are read where they are needed, and nowhere else."""
+
+    def __init__(self, run: Path, config: Config, key_file: Path | None) -> None:
+        self._keys = read_keys(key_file) if key_file else []
+        self._service = Service(RunDirectory(run), config)
+
+    def __serve_build_asgi_app__(self) -> "Starlette":
+        return make_app(self._service, self._keys)
+
+    def check_health(self) -> None:
+        """Serve replaces whoever raises here."""
+        if not self._service.is_alive:
+            raise RuntimeError("the engine is dead")
+
+
+def make_application(run: Path, config: Config, key_file: Path | None) -> serve.Application:
+    """An engine refuses what is too much for it in the API's own words, so Serve hands it more than it takes."""
+    engines, limits = config.engines, config.serve
+    deployment = serve.deployment(
+        name=DEPLOYMENT,
+        num_replicas=limits.num_replicas,
+        max_ongoing_requests=4 * limits.max_requests,
+        ray_actor_options={"num_cpus": engines.num_cpus, "num_gpus": engines.num_gpus},
+        max_constructor_retry_count=1,
+        graceful_shutdown_timeout_s=limits.stop_timeout_s,
+        logging_config={"enable_access_log": False},
+    )
+    return deployment(PolicyServer).bind(run, config, key_file)

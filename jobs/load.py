@@ -1,0 +1,89 @@
+"""Clients that ask a server at the same time, and what they saw."""
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+PATIENCE_S = 120.0
+
+
+@dataclass(slots=True)
+class Load:
+    """What clients saw in `seconds`: the latency of each request in seconds, who answered, and what failed."""
+
+    seconds: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def num_failed(self) -> int:
+        return len(self.failures)
+
+
+def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clients: int) -> Load:
+    """Has clients ask, greedily and each after its own last answer, until the time is up; who has asked is answered.
+
+    They speak HTTP and no more: on the machine of the server, a client of the API would take much of its CPUs.
+    """
+    load, turns, began = Load(), itertools.cycle(prompts), time.monotonic()
+    arguments = (load, began + seconds, port, model, turns)
+    threads = [threading.Thread(target=_ask, args=arguments) for _ in range(num_clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    load.seconds = time.monotonic() - began
+    return load
+
+
+def summary(loads: list[Load]) -> dict[str, Any]:
+    """The figures of all measurements of a server together."""
+    latencies = sorted(latency for load in loads for latency in load.latencies_s)
+    seconds = sum(load.seconds for load in loads)
+    failures = [failure for load in loads for failure in load.failures]
+    return {
+        "num_requests": len(latencies),
+        "num_failed": len(failures),
+        "failures": failures[:5],
+        "requests_per_s": round(len(latencies) / seconds, 2),
+        "p50_s": round(_quantile(latencies, 0.5), 4),
+        "p99_s": round(_quantile(latencies, 0.99), 4),
+        "num_models": len({model for load in loads for model in load.models}),
+    }
+
+
+def _ask(load: Load, ends: float, port: int, model: str, prompts: Iterable[str]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    for prompt in prompts:
+        began = time.monotonic()
+        if began >= ends:
+            break
+        try:
+            load.models.append(_answer(connection, model, prompt)["model"])
+            load.latencies_s.append(time.monotonic() - began)
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+            load.failures.append(repr(error)[:300])
+            connection.close()
+    connection.close()
+
+
+def _answer(connection: http.client.HTTPConnection, model: str, prompt: str) -> dict[str, Any]:
+    """Raises ValueError, with what the server says, unless it answers."""
+    asked = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 110}
+    connection.request("POST", "/v1/chat/completions", json.dumps(asked), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != http.client.OK:
+        raise ValueError(f"{response.status}: {body[:200]!r}")
+    answer: dict[str, Any] = json.loads(body)
+    return answer
+
+
+def _quantile(values: list[float], share: float) -> float:
+    return values[min(int(share * len(values)), len(values) - 1)] if values else float("nan")

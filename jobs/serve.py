@@ -1,0 +1,165 @@
+"""Serves the policies of a run behind the OpenAI API: `medcritical serve --run DIR`."""
+
+import argparse
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import run_job
+from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+    from medcritical_ray.config import Config
+    from medcritical_ray.run_directory import RunDirectory
+
+SUMMARY = "serve every policy of a run behind the OpenAI API, also while the run goes on"
+LOOK_S = 0.5
+ANSWER_S = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run's directory, such as runs/demo")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; default: this machine alone")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+    parser.add_argument(
+        "--api-key-file", type=Path, metavar="FILE", help="who may ask: one key per line; needed unless host is local"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as serve.max_tokens=512; repeatable"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until it is interrupted or terminated. Raises UserError before anything starts if an input is wrong."""
+    from actors.cluster import connected
+
+    run, config = opened(args.run, args.set)
+    check_access(args.host, args.port, args.api_key_file)
+    with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        check_fit(config, resources)
+        with serving(run, config, args.host, args.port, args.api_key_file) as name:
+            print(f"{name}: http://{_shown(args.host)}:{args.port}/v1", flush=True)
+            signal.pause()
+    return 0
+
+
+def application(args: dict[str, Any]) -> "Application":
+    """The application for a Serve config (`import_path: jobs.serve:application`), such as that of a RayService.
+
+    `args` has "run", "api_key_file" and, if anything is to differ from the run's config, "set", a list of KEY=VALUE.
+    Raises UserError.
+    """
+    from actors.serving import make_application
+
+    unknown = sorted(args.keys() - {"run", "api_key_file", "set"})
+    if unknown or not {"run", "api_key_file"} <= args.keys():
+        raise UserError(f"args: must be run, api_key_file and perhaps set, not {', '.join(sorted(args)) or 'nothing'}")
+    run, config = opened(Path(args["run"]), args.get("set", []))
+    return make_application(run.path, config, Path(args["api_key_file"]))
+
+
+def opened(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Config]":
+    """The run and its config. Raises UserError if there is none, or no policy in it."""
+    from medcritical_ray.config_files import dump_config, load_config
+    from medcritical_ray.policies import PolicyStore
+    from medcritical_ray.prepare import run_config
+    from medcritical_ray.run_directory import RunDirectory
+
+    run = RunDirectory(path.resolve())
+    if not run.exists():
+        raise UserError(f"--run {path}: no run there: must be the directory of a run, such as runs/demo")
+    if not PolicyStore(run.policies).versions():
+        raise UserError(f"--run {path}: the run has published no policy yet: wait until stage 1 is done")
+    with tempfile.TemporaryDirectory(prefix="medcritical-serve-") as scratch:
+        file = Path(scratch) / "run.toml"
+        file.write_text(dump_config(run_config(run, "serve it with the version that made it")), encoding="utf-8")
+        return run, load_config(file, overrides)
+
+
+def check_access(host: str, port: int, key_file: Path | None) -> None:
+    """Raises UserError if anybody could ask, if there is no key to ask with, or if the port cannot be had."""
+    from medcritical_ray.serving.keys import is_loopback, read_keys
+
+    if key_file is not None:
+        read_keys(key_file)
+    elif not is_loopback(host):
+        raise UserError(f"--host {host}: anybody who reaches it could ask: name keys with --api-key-file")
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--host {host} --port {port}: cannot listen there: {error}") from None
+
+
+def check_fit(config: "Config", resources: Any) -> None:
+    """Raises UserError if the cluster has too few CPUs or GPUs for the engines."""
+    engines, num = config.engines, config.serve.num_replicas
+    for what, needed, there in (
+        ("CPUs", num * engines.num_cpus, resources.num_cpus),
+        ("GPUs", num * engines.num_gpus, resources.num_gpus),
+    ):
+        if needed > there:
+            key = f"serve.num_replicas or engines.num_{what.lower()}"
+            raise UserError(f"{needed:g} {what} needed, {there:g} there: lower {key}")
+
+
+@contextmanager
+def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_file: Path | None) -> Iterator[str]:
+    """Yields the application's name, that of the run, once it answers; it is gone when the block ends."""
+    from ray import serve
+
+    from actors.serving import make_application
+
+    name = run.path.name
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+    target = serve.RunTarget(make_application(run.path, config, key_file), name=name, route_prefix="/")
+    try:
+        serve.run_many([target], wait_for_applications_running=False)
+        await_running(name, config.engines.start_timeout_s)
+        check_answer(host, port)
+        yield name
+    finally:
+        serve.delete(name)
+        if not serve.status().applications:  # those of others stay
+            serve.shutdown()
+
+
+def await_running(name: str, timeout_s: float) -> None:
+    """Raises RunFailed if the application cannot be started, WaitTimeout if it is not there in time."""
+    from ray import serve
+
+    deadline = time.monotonic() + timeout_s
+    while (status := serve.status().applications[name]).status != "RUNNING":
+        reasons = " ".join(each.message for each in status.deployments.values()) or status.message
+        if status.status == "DEPLOY_FAILED":
+            raise RunFailed(f"{name} cannot be served: {reasons}")
+        if time.monotonic() > deadline:
+            raise WaitTimeout(f"{name} is not served after {timeout_s:g} s ({reasons}): raise engines.start_timeout_s")
+        time.sleep(LOOK_S)
+
+
+def check_answer(host: str, port: int) -> None:
+    """Raises RunFailed if nobody listens: the cluster's Serve keeps the address that it was started with."""
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise RunFailed(
+            f"nobody listens at --host {host} --port {port} ({error}): Serve runs on this cluster already, at another "
+            "address: name that, or shut it down with `serve shutdown`"
+        ) from None
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

@@ -1,0 +1,40 @@
+"""Who may ask: API keys in a file, and hosts where none are needed."""
+
+import hashlib
+import ipaddress
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from medcritical_ray.errors import UserError
+
+
+def read_keys(file: Path) -> list[bytes]:
+    """The SHA-256 of each key in a file with one key per line. Raises UserError if there is no file or no key in it.
+
+    No message holds any of what the file says.
+    """
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"--api-key-file {file}: cannot be read: {error.strerror}") from None
+    digests = [hashlib.sha256(line.strip()).digest() for line in lines if line.strip()]
+    if not digests:
+        raise UserError(f"--api-key-file {file}: holds no key: must have one in each line")
+    return digests
+
+
+def is_authorized(authorization: str, digests: Sequence[bytes]) -> bool:
+    """Whether the header "Bearer KEY" has one of the keys. Takes as long for a wrong key as for a right one."""
+    scheme, _, key = authorization.partition(" ")
+    digest = hashlib.sha256(key.strip().encode()).digest()
+    matches = [secrets.compare_digest(digest, known) for known in digests]
+    return scheme.lower() == "bearer" and any(matches)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

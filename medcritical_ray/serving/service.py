@@ -1,0 +1,166 @@
+"""The policies of one run at one engine: which there are, which is the latest, and what a request gets of them."""
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from medcritical_ray.config import Config
+from medcritical_ray.errors import MedCriticalError, UserError
+from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_state import adopted_version
+from medcritical_ray.served import ServedPolicy, served_policy
+from medcritical_ray.serving.correcting import self_correct
+from medcritical_ray.serving.engine import ServingEngine
+from medcritical_ray.serving.model_ids import LATEST, ModelId, model_name, read_model_id
+from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unknown_model
+from medcritical_ray.serving.turns import Turns
+
+logger = logging.getLogger("ray.serve")
+
+
+class Service:
+    """Starts with the policy that the run has adopted; `start` it in the event loop that asks it, and `close` it."""
+
+    def __init__(
+        self, run: RunDirectory, config: Config, start_engine: Callable[..., ServingEngine] = ServingEngine
+    ) -> None:
+        self.config = config
+        self._run = run
+        self._store = PolicyStore(run.policies)
+        self._policies: dict[int, ServedPolicy] = {}
+        self._num_requests = 0
+        self._unusable: set[int] = set()
+        self._scratch = tempfile.TemporaryDirectory(prefix="medcritical-serve-")
+        self._latest = self._policy(adopted_version(run))
+        self._engine = start_engine(self._latest, config, Path(self._scratch.name))
+        self._turns = Turns(self._latest.model_dir, self._engine.take, config.serve.turn_s)
+
+    async def start(self) -> None:
+        """Waits until requests can be answered, and follows the run from then on."""
+        await self._engine.open()
+        await self._engine.add_adapter(self._latest)
+        self._follower = asyncio.create_task(self._follow())
+
+    def close(self) -> None:
+        self._follower.cancel()
+        self._engine.close()
+        self._scratch.cleanup()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._engine.is_alive
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request would be taken now."""
+        return self.is_alive and self._num_requests < self.config.serve.max_requests
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Counts a request. Raises Refused if there are too many already."""
+        if not self.is_ready:
+            raise Refused(overloaded(self.config.serve.max_requests))
+        self._num_requests += 1
+        try:
+            yield
+        finally:
+            self._num_requests -= 1
+
+    @property
+    def has_chat(self) -> bool:
+        return self._engine.has_chat_template
+
+    def models(self) -> list[dict[str, Any]]:
+        """All published policies, and the latest, as the API lists them."""
+        names = {model_name(version): version for version in self._store.versions()}
+        return [self._card(name, version) for name, version in {**names, LATEST: self._latest.version}.items()]
+
+    def model(self, name: str) -> ModelId:
+        """Raises Refused if there is no such policy, or if it cannot be served."""
+        model = read_model_id(name)
+        if model is None or (model.version is not None and not self._store.is_complete(model.version)):
+            raise Refused(unknown_model(name, [card["id"] for card in self.models()]))
+        if model.version in self._unusable:
+            raise Refused(_unusable(model))
+        return model
+
+    @asynccontextmanager
+    async def turn(self, model: ModelId) -> AsyncIterator[ServedPolicy]:
+        """The policy that is asked; it stays in the engine for as long as the block lasts."""
+
+        def wanted() -> ServedPolicy:
+            return self._latest if model.version is None else self._policy(model.version)
+
+        async with AsyncExitStack() as stack:
+            try:
+                policy = await stack.enter_async_context(self._turns.at(wanted))
+            except MedCriticalError as error:
+                logger.error("%s", error)
+                if model.version is not None:
+                    self._unusable.add(model.version)
+                raise Refused(_unusable(model)) from None
+            yield policy
+
+    async def answer(self, policy: ServedPolicy, request: Any, *, chat: bool) -> Any:
+        """A response of the API, or an iterator over the events of one. Raises Refused."""
+        return await (self._engine.chat if chat else self._engine.complete)(policy, request)
+
+    async def self_correct(self, policy: ServedPolicy, request: Any) -> dict[str, Any]:
+        """The response after one round of self-correction, whose texts are as long as in the run. Raises Refused."""
+        return await self_correct(
+            partial(self._engine.chat, policy),
+            request,
+            answer_tokens=self.config.generate.sampling.max_tokens,
+            correction_tokens=self.config.correct.sampling.max_tokens,
+        )
+
+    async def _follow(self) -> None:
+        """Takes over each policy that the run adopts; one that cannot be taken is left out, and the log says why."""
+        while True:
+            await asyncio.sleep(self.config.serve.poll_s)
+            try:
+                version = await asyncio.to_thread(adopted_version, self._run)
+            except (UserError, OSError) as error:  # a file system that is away may come back
+                logger.error("the run cannot be read: %s", error)
+                continue
+            if version not in {self._latest.version, *self._unusable}:
+                await self._take_over(version)
+
+    async def _take_over(self, version: int) -> None:
+        try:
+            policy = self._policy(version)
+            async with self._turns.at(lambda: policy, at_once=True):
+                await self._engine.add_adapter(policy)
+                self._latest = policy
+        except MedCriticalError as error:
+            self._unusable.add(version)
+            logger.error("%s is not taken over: %s", model_name(version), error)
+        else:
+            logger.info("latest is %s now", model_name(version))
+
+    def _policy(self, version: int) -> ServedPolicy:
+        if version not in self._policies:
+            self._policies[version] = served_policy(version, self._store.get(version).path)
+        return self._policies[version]
+
+    def _card(self, name: str, version: int) -> dict[str, Any]:
+        created = int(self._store.get(version).manifest.created.timestamp())
+        return {
+            "id": name,
+            "object": "model",
+            "created": created,
+            "owned_by": "medcritical",
+            "root": model_name(version),
+            "max_model_len": self.config.engines.max_model_len,
+        }
+
+
+def _unusable(model: ModelId) -> Refusal:
+    name = LATEST if model.version is None else model_name(model.version)
+    return Refusal(status=500, message=f"{name} cannot be loaded: the server's log says why.", param="model")

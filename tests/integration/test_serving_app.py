@@ -1,0 +1,223 @@
+"""The served API over an engine that is slow, stuck, full or broken: whatever it does, a request ends, and says how."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.config import Config
+from medcritical_ray.errors import MedCriticalError
+from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.served import ServedPolicy
+from medcritical_ray.serving.app import make_app
+from medcritical_ray.serving.service import Service
+
+pytestmark = pytest.mark.integration
+
+ASKED = {"model": "latest", "messages": [{"role": "user", "content": "What helps?"}]}
+DONE = "data: [DONE]"
+
+
+class Answer:
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def model_dump_json(self) -> str:
+        return json.dumps({"text": self._text})
+
+
+class FakeEngine:
+    """Does what `behaviour` says with a request, and cannot take version 1."""
+
+    behaviour: Callable[[], Awaitable[Any]]
+    has_chat_template = True
+    is_alive = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self.num_inside = 0
+
+    async def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    async def add_adapter(self, policy: ServedPolicy) -> None: ...
+
+    async def take(self, model_dir: Path) -> None:
+        if model_dir.name == "v0001":
+            raise MedCriticalError("damaged")
+
+    async def chat(self, policy: ServedPolicy, request: Any) -> Any:
+        self.num_inside += 1
+        try:
+            return await self.behaviour()
+        finally:
+            self.num_inside -= 1
+
+
+async def answers() -> Answer:
+    return Answer("rest")
+
+
+async def hangs() -> Answer:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def hangs_and_makes_light_of_it() -> Answer:
+    """As vLLM does with a request that is cancelled."""
+    try:
+        return await hangs()
+    except asyncio.CancelledError:
+        return Answer("client disconnected")
+
+
+async def fails() -> Answer:
+    raise ZeroDivisionError("secret of the engine")
+
+
+async def streams_and_hangs() -> AsyncIterator[str]:
+    async def chunks() -> AsyncIterator[str]:
+        yield "data: {}\n\n"
+        await asyncio.Event().wait()
+
+    return chunks()
+
+
+async def streams_and_fails() -> AsyncIterator[str]:
+    async def chunks() -> AsyncIterator[str]:
+        yield "data: {}\n\n"
+        raise ZeroDivisionError("secret of the engine")
+
+    return chunks()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
+    for version in range(3):
+        PolicyStore(run.policies).publish(version, base_student_dir(), parent=None, metrics={})
+    return run
+
+
+Scene = Callable[[httpx.AsyncClient, FakeEngine], Awaitable[None]]
+
+
+def play(scene: Scene, run: RunDirectory, **limits: Any) -> None:
+    """A scene with a client and the engine of a service, within ten seconds."""
+    engines: list[FakeEngine] = []
+
+    def start_engine(*arguments: Any) -> Any:
+        engines.append(FakeEngine(*arguments))
+        return engines[0]
+
+    async def all_of_it() -> None:
+        config = Config.model_validate({"serve": {"request_timeout_s": 0.3, "poll_s": 0.05, **limits}})
+        service = Service(run, config, start_engine)
+        await service.start()
+        transport = httpx.ASGITransport(make_app(service, []), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://served") as client:
+            await scene(client, engines[0])
+        service.close()
+
+    asyncio.run(asyncio.wait_for(all_of_it(), timeout=10))
+
+
+async def ask(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
+    return await client.post("/v1/chat/completions", json={**ASKED, **fields})
+
+
+@pytest.mark.parametrize("behaviour", [hangs, hangs_and_makes_light_of_it])
+def test_a_request_that_takes_too_long_ends_and_leaves_its_place(behaviour: Any, run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = behaviour
+        late = await ask(client)
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "timeout")
+        assert engine.num_inside == 0
+        engine.behaviour = answers
+        assert (await ask(client, model="v0002")).json() == {"text": "rest"}
+
+    play(scene, run)
+
+
+def test_who_comes_when_it_is_full_is_told_to_come_back(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = hangs
+        first = asyncio.create_task(ask(client))
+        await asyncio.sleep(0.05)
+        second, ready = await ask(client), await client.get("/ready")
+        assert (second.status_code, second.headers["retry-after"]) == (503, "1")
+        assert second.json()["error"]["code"] == "overloaded"
+        assert ready.status_code == 503
+        await first
+        assert (await client.get("/ready")).status_code == 200
+
+    play(scene, run, max_requests=1)
+
+
+def test_an_engine_that_is_dead_is_not_ready_but_the_server_lives(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.is_alive = False
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/ready")).status_code == 503
+
+    play(scene, run)
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [(streams_and_hangs, "timeout"), (streams_and_fails, "internal_error")])
+def test_a_stream_that_breaks_says_so_and_ends(behaviour: Any, code: str, run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = behaviour
+        events = (await ask(client, stream=True)).text.split("\n\n")
+        assert events[0] == "data: {}"
+        assert json.loads(events[1].removeprefix("data: "))["error"]["code"] == code
+        assert events[2:] == [DONE, ""]
+
+    play(scene, run)
+
+
+def test_an_error_that_nobody_meant_says_nothing_of_the_inside(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = fails
+        response = await ask(client)
+        assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
+        assert "secret" not in response.text
+
+    play(scene, run)
+
+
+def test_a_policy_that_cannot_be_taken_over_leaves_the_latest_as_it_is(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = answers
+        run.finish_iteration(0, {"adopted_version": 1})
+        await asyncio.sleep(0.3)
+        assert (await client.get("/v1/models/latest")).json()["root"] == "v0000"
+        assert (await ask(client)).json() == {"text": "rest"}
+        assert (await ask(client, model="v0001")).status_code == 500
+        run.finish_iteration(1, {"adopted_version": 2})
+        await asyncio.sleep(0.3)
+        assert (await client.get("/v1/models/latest")).json()["root"] == "v0002"
+
+    play(scene, run)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405)])
+def test_what_is_not_there_is_refused_in_the_form_of_the_api(method: str, path: str, status: int, run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        response = await client.request(method, path)
+        assert (response.status_code, response.json()["error"]["type"]) == (status, "invalid_request_error")
+
+    play(scene, run)
+
+
+def test_only_chats_are_corrected(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        response = await client.post("/v1/completions", json={"model": "latest:self-correct", "prompt": "a"})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
+
+    play(scene, run)
