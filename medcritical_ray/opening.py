@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
@@ -59,9 +60,14 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
     `admit` is called unless the run is finished, once all else is in order; it may raise UserError, too. Raises
     UserError, and then has written nothing.
     """
-    path, seeds, prints = run_path(config), {"run": config.run.seed}, fingerprints(config)
-    record = config.model_dump(mode="json")
-    run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints) if resume else None
+    path = run_path(config)
+    known: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "seeds": {"run": config.run.seed},
+        "fingerprints": fingerprints(config),
+        "resume_command": resume_command,
+    }
+    run = RunDirectory.resume(path, **known) if resume else None
     if run and run.done(STAGE_ONE, QUESTIONS_PHASE):
         if not run.summary_file.exists():
             check_reviewer(config, run)
@@ -74,9 +80,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
         longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
         check_context(config, student, longest, corrected=True)
         admit()
-        run = run or RunDirectory.create(
-            path, config=record, seeds=seeds, fingerprints=prints, resume_command=resume_command
-        )
+        run = run or RunDirectory.create(path, **known)
         if config.student.fresh:
             shutil.copytree(student, fresh_student_path(run), dirs_exist_ok=True)
     write_prepared(prepared, run)

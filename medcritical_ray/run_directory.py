@@ -63,17 +63,32 @@ class RunDirectory:
             raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
         run = cls(path, _new_lock(path))
         write_json(path / _RUN_JSON, new_record(config, seeds, fingerprints))
-        run.append_event("run created")
+        run.append_event("run created", command=resume_command, directory=str(Path.cwd()))
         return run
 
     @classmethod
-    def resume(cls, path: Path, *, config: dict[str, Any], seeds: dict[str, int], fingerprints: dict[str, str]) -> Self:
+    def resume(
+        cls,
+        path: Path,
+        *,
+        config: dict[str, Any],
+        seeds: dict[str, int],
+        fingerprints: dict[str, str],
+        resume_command: str,
+    ) -> Self:
         """Goes on with a run. Raises UserError if there is none at `path`, or if its config or data were others."""
         record = cls(path).record()
         now = new_record(config, seeds, fingerprints)
         changes = check_resumable(record, now)
         run = cls(path, RunLock(path / _LOCK))
-        run.append_event("run resumed", changes=changes, code_version=now.code_version, packages=now.packages)
+        run.append_event(
+            "run resumed",
+            changes=changes,
+            code_version=now.code_version,
+            packages=now.packages,
+            command=resume_command,
+            directory=str(Path.cwd()),
+        )
         return run
 
     def exists(self) -> bool:
@@ -226,9 +241,11 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                yield json.loads(line)
+                value = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(value, dict):
+                yield value
 
 
 def _ends_torn(file: Any) -> bool:

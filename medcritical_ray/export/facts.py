@@ -16,6 +16,7 @@ from medcritical_ray.prepare import QUESTIONS_PHASE, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run_record import RunRecord
+from medcritical_ray.run_state import adopted_version
 from medcritical_ray.statistics import PairedComparison, compare
 
 Form = Literal["full", "merged", "adapter"]
@@ -72,7 +73,7 @@ def chosen_policy(run: RunDirectory, version: int | None) -> Policy:
     Raises UserError if there is no run, no such policy, or if a file is not what was published.
     """
     if version is None:
-        version = _adopted_version(run, _config(run).run.num_iterations)
+        version = adopted_version(run)
     policy = PolicyStore(run.policies).get(version)
     verify_policy(policy.path)
     return policy
@@ -100,12 +101,6 @@ def facts_of(run: RunDirectory, policy: Policy) -> Facts:
         questions=run.result(STAGE_ONE, QUESTIONS_PHASE) if run.done(STAGE_ONE, QUESTIONS_PHASE) else {},
         lora_rank=read_json(policy.path / ADAPTER_CONFIG)["r"] if policy.manifest.kind == "adapter" else None,
     )
-
-
-def _adopted_version(run: RunDirectory, num_iterations: int) -> int:
-    """That of the last finished iteration; before there is one, version 0 is the only one there may be."""
-    finished = [number for number in range(num_iterations + 1) if run.is_finished(number)]
-    return int(run.metrics(finished[-1])["adopted_version"]) if finished else 0
 
 
 def _stages(run: RunDirectory, num_iterations: int) -> list[Stage]:

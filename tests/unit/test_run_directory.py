@@ -36,8 +36,13 @@ def create(path: Path, config: dict[str, Any] = CONFIG) -> RunDirectory:
 
 
 def resume(path: Path, config: dict[str, Any] = CONFIG, fingerprints: dict[str, str] | None = None) -> RunDirectory:
-    fingerprints = fingerprints or {"train": "aa", "test": "bb"}
-    return RunDirectory.resume(path, config=config, seeds={"run": 0}, fingerprints=fingerprints)
+    return RunDirectory.resume(
+        path,
+        config=config,
+        seeds={"run": 0},
+        fingerprints=fingerprints or {"train": "aa", "test": "bb"},
+        resume_command="medcritical self-play --config demo.toml --resume",
+    )
 
 
 def test_a_new_run_records_its_config_code_packages_seeds_and_data(tmp_path: Path):
