@@ -102,36 +102,35 @@ def _plain(row: "RunRow") -> dict[str, Any]:
 
 
 def _print_rows(console: "Console", rows: "list[RunRow]") -> None:
-    """A table, and below it for each run why it stands still, and the command that is likeliest next."""
+    """A table; below it, run by run, why one stands still or who works on it, and the likeliest command."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("run", "state", "done", "accuracy", "policy", "last event (UTC)")
+    table = Table(
+        Column("run", overflow="fold"), "state", "iteration", "phase", "accuracy", "policy", "last event, UTC"
+    )
     for row in rows:
-        accuracy, version = str(row.accuracy or "-"), "-" if row.version is None else f"v{row.version:04d}"
-        cells = (str(row.path), row.state, _done(row), accuracy, version, _minute(row.progress.time))
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(escape, _cells(row)))
     console.print(table)
     for row in rows:
-        said = row.fault or row.progress.cause or row.progress.holder
-        steps = list(next_commands(row).values())
-        for text in (f"{row.path}: {said or row.state}", *(f"  {step}" for step in steps[:1])):
+        for text in _remarks(row):
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _done(row: "RunRow") -> str:
-    """Such as "iteration 2 of 3, pair"."""
+def _cells(row: "RunRow") -> list[str]:
     from jobs.terminal import phase_name
 
     progress = row.progress
-    of = f" of {row.num_iterations}" if row.num_iterations else ""
-    place = f"iteration {progress.iteration}{of}" if progress.iteration else "stage 1"
-    return f"{place}, {phase_name(progress.phase)}" if progress.phase else "-"
+    done = [f"{progress.iteration} of {row.num_iterations}", phase_name(progress.phase)]
+    version = "-" if row.version is None else f"v{row.version:04d}"
+    when = progress.time[:16].replace("T", " ") or "-"
+    return [str(row.path), row.state, *(done if progress.phase else "--"), str(row.accuracy or "-"), version, when]
 
 
-def _minute(time: str) -> str:
-    """An ISO time up to its minutes."""
-    return time[:16].replace("T", " ") or "-"
+def _remarks(row: "RunRow") -> list[str]:
+    said = row.fault or row.progress.cause or row.progress.holder
+    steps = list(next_commands(row).values())
+    return [f"{row.path}: {said}"] * bool(said) + steps[:1]
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ def run_row(path: Path) -> RunRow:
     """What a run's files say of it. What is wrong with a damaged one is told, never raised."""
     run, progress = RunDirectory(path), RunState(state="stopped")
     try:
+        if not run.exists():
+            raise UserError(f"{path} has no run.json")
         progress = run_state(run)
         config = checked(_Config, run.record().config, path / "run.json")
         if progress.state == "finished":

@@ -13,22 +13,23 @@ import pytest
 
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_state import run_state
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONFIG = Path(__file__).parents[2] / "jobs" / "configs" / "test_tiny.toml"
-COMMAND = [
-    *(sys.executable, "-m", "jobs.self_play", "--config", str(CONFIG)),
+OPTIONS = [
+    *("--config", str(CONFIG)),
     # One SFT less: stage 1 has two of them, and a training worker takes most of a minute to start.
     *("--set", "run.directory=here", "--set", "run.num_iterations=1", "--set", "sft.own_attempts=0"),
 ]
 PATIENCE_S = 240
 
 
-def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(cwd: Path, *arguments: str, job: str = "self_play") -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        [sys.executable, "-m", f"jobs.{job}", *OPTIONS, *arguments],
         cwd=cwd,
         env=environment,
         text=True,
@@ -53,9 +54,15 @@ def kill_after(process: subprocess.Popen[str], run: RunDirectory, iteration: int
     process.communicate(timeout=PATIENCE_S)
 
 
-def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path):
+def test_stage_one_alone_leads_to_a_run_that_may_be_killed_and_does_nothing_twice(tmp_path: Path):
     run = RunDirectory(tmp_path / "here" / "tiny")
-    kill_after(start(tmp_path), run, 1, "pair")
+    exit_code, output = finish(start(tmp_path, job="sft"))
+    assert exit_code == 0, output
+    assert "Stage 2: medcritical self-play --config" in output
+    assert PolicyStore(run.policies).versions() == [0]
+    assert (run_state(run).state, run_state(run).cause) == ("stopped", "as asked, after stage 1")
+    kill_after(start(tmp_path, "--resume"), run, 1, "pair")
+    assert run_state(run).state == "stopped"
     assert PolicyStore(run.policies).versions() == [0]
     exit_code, output = finish(start(tmp_path, "--resume"))
     assert exit_code == 0, output
