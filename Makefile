@@ -21,8 +21,7 @@ setup: $(INSTALLED)
 
 # A run that is there already goes on where it stopped; one that is finished shows its table again.
 demo: setup
-	$(if $(wildcard runs/demo/run.json),@echo "runs/demo exists and is resumed; remove it to start anew")
-	$(BIN)/medcritical self-play --config jobs/configs/demo.toml $(if $(wildcard runs/demo/run.json),--resume)
+	$(BIN)/medcritical demo
 
 test: test-unit test-integration
 
@@ -32,6 +31,7 @@ test-unit: setup
 	$(BIN)/pytest tests/unit
 
 test-integration: setup
+	tools/chromium.sh
 	$(BIN)/pytest tests/integration -m "not gpu"
 
 lint: setup

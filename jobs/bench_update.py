@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import options
 from jobs.cli import run_job
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from medcritical_ray.config import EnginesConfig
 
 SUMMARY = "time a weight update of a running engine against its restart"
+EXAMPLES = ("medcritical bench-update", "medcritical bench-update --policy my-model --repeats 3 --json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="times that each is done, in turn; default: 5"
     )
-    parser.add_argument("--json", action="store_true", help="print the seconds as one line of JSON")
+    options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """The console command `medcritical`, and what every job needs to be run from a shell.
 
-A job is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`. It is imported when it
-is chosen, so that the help answers at once.
+A job is a module of this package with `SUMMARY`, `EXAMPLES`, `add_arguments(parser)` and `run(args) -> int`. It is
+imported when it is chosen, and imports what is heavy when it runs, so that every help answers at once.
 """
 
 import argparse
@@ -10,26 +10,38 @@ import sys
 from collections.abc import Sequence
 from pathlib import PurePath
 from types import ModuleType
+from typing import Any
 
 import medcritical_ray
 from medcritical_ray.errors import MedCriticalError, Stopped, UserError
 
 COMMANDS = {
+    "demo": "play the whole method on the embedded clinic, in minutes on two cores; started again, it goes on",
     "self-play": "run the whole method: stage 1, then the self-iterations",
-    "study": "compare self-correction with its controls, over seeds, each from the same student of stage 1",
-    "evaluate": "measure a policy on questions, alone or against another policy",
     "distill": "have a large model write the templates of stage 1, within a budget",
+    "sft": "run stage 1 alone; self-play goes on from there",
+    "evaluate": "measure a policy on questions, alone or against another policy",
+    "study": "compare self-correction with its controls, over seeds, each from the same student of stage 1",
     "export": "write a policy of a run as a Hugging Face directory with a model card",
     "serve": "serve every policy of a run behind the OpenAI API, also while the run goes on",
     "report": "write the report of a run as one HTML page, also while it goes on",
     "submit": "run another command as a job on a cluster, after checking what can be checked before",
     "fetch": "copy a run, or a policy of one, from an object store to a directory",
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
+    "runs": "list runs: how far each is, its accuracy, and the command to go on with",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",
     "bench-serve": "time serving while policies are swapped, beside vLLM's own server",
 }
 """One line per command; `self-play` is the module `jobs.self_play`, and so on."""
+
+SHELLS = ("bash", "zsh", "fish")
+COMPLETION = (
+    "completion:\n"
+    "  bash  medcritical --print-completion bash > ~/.local/share/bash-completion/completions/medcritical\n"
+    '  zsh   medcritical --print-completion zsh > "${fpath[1]}/_medcritical"\n'
+    "  fish  medcritical --print-completion fish > ~/.config/fish/completions/medcritical.fish"
+)
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -40,7 +52,7 @@ EXIT_STOPPED = 143
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `medcritical <command> ...` and returns its exit code. A usage error exits with 2, as argparse does."""
     args = _command_parser().parse_args(argv)
-    return run_job(f"jobs.{args.command.replace('-', '_')}", args.arguments)
+    return run_job(module_name(args.command), args.arguments)
 
 
 def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
@@ -50,7 +62,7 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
     """
     try:
         module = importlib.import_module(job) if isinstance(job, str) else job
-        parser = argparse.ArgumentParser(prog=_program(module), description=module.SUMMARY)
+        parser = argparse.ArgumentParser(prog=_program(module), **texts_of(module))
         module.add_arguments(parser)
         args = parser.parse_args(argv)
         _check_paths(args)
@@ -66,18 +78,51 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
     return exit_code
 
 
-def _command_parser() -> argparse.ArgumentParser:
+def module_name(command: str) -> str:
+    return f"jobs.{command.replace('-', '_')}"
+
+
+def texts_of(module: ModuleType) -> dict[str, Any]:
+    """What a job's help says beside its arguments, as an ArgumentParser takes it."""
+    return {
+        "description": module.SUMMARY,
+        "epilog": "\n  ".join(("examples:", *module.EXAMPLES)),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def general_parser() -> argparse.ArgumentParser:
+    """The parser of what stands before the command."""
     width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="medcritical",
         description="Self-play for small medical language models: they learn from their own corrected mistakes.",
-        epilog="commands:\n" + "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()),
+        epilog=f"commands:\n{commands}\n\nEvery command has examples in its help.\n\n{COMPLETION}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {medcritical_ray.__version__}")
+    parser.add_argument(
+        "--print-completion", action=_PrintCompletion, choices=SHELLS, help="print what has the shell complete commands"
+    )
+    return parser
+
+
+def _command_parser() -> argparse.ArgumentParser:
+    parser = general_parser()
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see: medcritical <command> --help")
     return parser
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, shell: Any, option: str | None = None
+    ) -> None:
+        from jobs.completion import completion_script
+
+        print(completion_script(shell))
+        parser.exit()
 
 
 def _program(module: ModuleType) -> str:

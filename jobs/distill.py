@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import options
 from jobs.cli import run_job
 
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from medcritical_ray.records import Question
 
 SUMMARY = "have a large model write the templates of stage 1, within a budget"
+EXAMPLES = (
+    "medcritical distill --config my.toml --out templates",
+    "medcritical distill --config my.toml --set teacher.endpoint.max_cost=5 --out templates",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a config with [teacher.endpoint]")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for templates, rejects, ledger and responses; resumed"
-    )
+    options.add_config(parser, "a config with [teacher.endpoint]")
+    options.add_out(parser, "DIR", "for templates, rejects, ledger and responses; resumed")
 
 
 def run(args: argparse.Namespace) -> int:

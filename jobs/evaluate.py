@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import options
 from jobs.cli import run_job
-from jobs.questions import add_format_arguments, mapping_of
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,15 +21,19 @@ if TYPE_CHECKING:
     from medcritical_ray.served import ServedPolicy
 
 SUMMARY = "measure a policy on questions, alone or against another policy"
+EXAMPLES = (
+    "medcritical evaluate --run runs/demo --questions exam.csv --out result.json",
+    "medcritical evaluate --run runs/demo --policy v0001 --questions exam.csv --out result.json --by topic",
+    "medcritical evaluate --policy my-model --questions own.jsonl --map key=label --out result.json --against my-base",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    policy = "a Hugging Face model or a policy that a run has published, such as runs/demo/policies/v0003"
-    parser.add_argument("--policy", type=Path, required=True, metavar="DIR", help=policy)
+    options.add_policy(parser, "a model's directory, or that of a published policy, as runs/demo/policies/v0003")
     parser.add_argument(
         "--questions", type=Path, required=True, metavar="FILE", help="a .csv, .jsonl, .json or .parquet file"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the result goes, as JSON")
+    options.add_out(parser, "FILE", "where the result goes, as JSON")
     parser.add_argument(
         "--against",
         type=Path,
@@ -45,10 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="default: that of the policy's run, else one that suits the model"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as evaluate.num_passes=8; repeatable"
-    )
-    add_format_arguments(parser)
+    options.add_set(parser)
+    options.add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 def check_out(out: Path, questions: Path) -> None:
     """Raises UserError if the result cannot be written to `out`, or would replace the questions."""
+    from medcritical_ray.files import check_writable
+
     if out.is_dir():
         raise UserError(f"--out {out}: is a directory: must be a file")
     if out.resolve() == questions.resolve():
@@ -80,22 +83,24 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
 
     from actors.cluster import connected
     from jobs.evaluation_config import check_fit, checked_policy, evaluation_config
-    from jobs.runs import find_run, stems_trained_on
     from jobs.terminal import EvaluationProgress
     from medcritical_ray.assessment import correct_by_question
+    from medcritical_ray.provenance import find_run, stems_trained_on
     from medcritical_ray.question_set import QuestionSet
 
-    directories = {"policy": args.policy}
+    directories = {"policy": options.policy_directory(args)}
     directories |= {f"against-{number}": directory for number, directory in enumerate(args.against, 1)}
     policies = {name: checked_policy(directory) for name, directory in directories.items()}
     models = [policy.model_dir for policy in policies.values()]
-    quarantine = keep_questions(args.questions, args.format, mapping_of(args.map), scratch / "questions.parquet")
+    quarantine = keep_questions(
+        args.questions, args.format, options.mapping_of(args.map), scratch / "questions.parquet"
+    )
     config, origin = evaluation_config(
         args.config,
         args.set,
         models,
         scratch / "questions.parquet",
-        run=find_run(args.policy),
+        run=find_run(directories["policy"]),
         has_gpu=torch.cuda.is_available(),
         scratch=scratch,
     )

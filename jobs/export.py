@@ -6,31 +6,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs import options
 from jobs.cli import run_job
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import atomic_directory, check_writable
 
 if TYPE_CHECKING:
     from medcritical_ray.policies import Policy
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "write a policy of a run as a Hugging Face directory with a model card"
+EXAMPLES = (
+    "medcritical export --run runs/demo --out demo-model",
+    "medcritical export --run runs/my --policy v0001 --out my-model --merge --base Qwen/Qwen2.5-7B-Instruct",
+)
 
-_VERSION = re.compile(r"v?(\d{1,6})")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run's directory, such as runs/demo")
-    parser.add_argument(
-        "--policy",
-        type=_version,
-        metavar="VERSION",
-        help="as v0003; default: the one that the last finished iteration adopted",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where to write it; must be empty or not exist"
-    )
+    options.add_policy(parser, "the directory of a run's policy, as runs/demo/policies/v0003")
+    options.add_out(parser, "DIR", "where to write it; must be empty or not exist")
     parser.add_argument(
         "--merge", action="store_true", help="merge an adapter into the model below; full weights stay as they are"
     )
@@ -45,34 +40,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports, and says what is left to do. Raises UserError, and then leaves nothing behind."""
-    run, out = opened_run(args.run), args.out.resolve()
-    check_out(args.out, run)
     from medcritical_ray.export.facts import chosen_policy
 
-    policy = chosen_policy(run, args.policy)
+    (run, version), out = options.run_and_version(args), args.out.resolve()
+    check_out(args.out, run)
+    policy = chosen_policy(run, version)
     try:
         open_ends = export(run, policy, out, merge=args.merge, base_name=args.base)
     except OSError as error:
         if error.errno is None:  # not of the file system, but a library's
             raise
         raise UserError(f"--out {args.out}: cannot be written: {error.strerror}") from error
-    print(f"{args.out}: version {policy.version} of {args.run}")
+    print(f"{args.out}: version {policy.version} of {run.path}")
     print("\n".join(f"before publishing: {point}" for point in open_ends) or "its README.md is the model card: read it")
     return 0
 
 
-def opened_run(path: Path) -> "RunDirectory":
-    """The run in a directory, to read. Raises UserError if there is none."""
-    from medcritical_ray.run_directory import RunDirectory
-
-    run = RunDirectory(path)
-    if not run.exists():
-        raise UserError(f"--run {path}: no run there: must be the directory of a run, such as runs/demo")
-    return run
-
-
 def check_out(out: Path, run: "RunDirectory") -> None:
     """Raises UserError if an export cannot be written to `out`."""
+    from medcritical_ray.files import check_writable
+
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: exists and is not empty: choose another directory, or move it away")
     if run.path.resolve() in [out.resolve(), *out.resolve().parents]:
@@ -86,6 +73,7 @@ def export(run: "RunDirectory", policy: "Policy", out: Path, *, merge: bool, bas
     from medcritical_ray.export.directory import check_base, write_model
     from medcritical_ray.export.facts import facts_of
     from medcritical_ray.export.origins import base_of
+    from medcritical_ray.files import atomic_directory
 
     facts = facts_of(run, policy)
     check_base(policy, facts.record.fingerprints.get("student"))
@@ -95,13 +83,6 @@ def export(run: "RunDirectory", policy: "Policy", out: Path, *, merge: bool, bas
         card = model_card(facts, written.form, base, has_chat_template=written.has_chat_template)
         (directory / "README.md").write_text(card, encoding="utf-8")
     return open_points(facts, written.form, base)
-
-
-def _version(text: str) -> int:
-    match = _VERSION.fullmatch(text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text}: should be a version of the run, as v0003")
-    return int(match[1])
 
 
 def _hub_name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Who follows a run beside the terminal: Ray's metrics, the page of its job, a tracker; and who keeps it in its store."""
+"""Who follows a run beside the terminal: its store, Ray's metrics, the page of its job, and a tracker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

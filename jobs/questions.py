@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
+from jobs import options
 from jobs.cli import run_job
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from medcritical_ray.records import Question
 
 SUMMARY = "read a question file, count what was loaded and quarantined, and, --against others, stems they share"
+EXAMPLES = (
+    "medcritical questions exam.csv",
+    "medcritical questions own.jsonl --map key=label --map options=A,B,C,D --json",
+    "medcritical questions train.csv --against test.csv   # stems that both have",
+    "medcritical questions runs/demo/data/test.parquet --lm-eval tasks/demo",
+)
 
 NUM_SHOWN = 10
 NUM_STEM_CHARS = 60
@@ -24,7 +31,7 @@ NUM_STEM_CHARS = 60
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .csv, .jsonl, .json or .parquet file of questions")
-    add_format_arguments(parser)
+    options.add_format(parser)
     parser.add_argument(
         "--against",
         type=Path,
@@ -33,44 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="another file, of the same format and mapping: count the stems that two of the files share; repeatable",
     )
-    parser.add_argument("--json", action="store_true", help="print the counts as one line of JSON")
+    options.add_json(parser)
     parser.add_argument(
         "--lm-eval",
         type=Path,
         metavar="DIR",
         help="write them as tasks for lm-evaluation-harness, too; must not exist",
     )
-
-
-def add_format_arguments(parser: argparse.ArgumentParser) -> None:
-    """--format and --map, for jobs that read a file of questions."""
-    from medcritical_ray.questions import Format
-
-    parser.add_argument(
-        "--format", choices=get_args(Format), default="auto", help="default: told from the name and the columns"
-    )
-    parser.add_argument(
-        "--map",
-        type=_field_and_column,
-        action="append",
-        default=[],
-        metavar="FIELD=COLUMN",
-        help="the column of a field (stem, options, key, explanation, id, labels), or several: --map options=A,B,C,D; "
-        "repeatable",
-    )
-
-
-def mapping_of(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Field -> its column, or columns that are separated by commas."""
-    fields = dict.fromkeys(field for field, _ in pairs)
-    return {field: ",".join(column for name, column in pairs if name == field) for field in fields}
-
-
-def _field_and_column(text: str) -> tuple[str, str]:
-    field, _, column = text.partition("=")
-    if not field or not column:
-        raise argparse.ArgumentTypeError(f"{text}: should be FIELD=COLUMN, as key=label")
-    return field, column
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     quarantines = {file: Quarantine() for file in _different([args.file, *args.against])}
 
     def admitted(file: Path) -> "Iterator[Question]":
-        return quarantines[file].admit(file, read_questions(file, args.format, mapping_of(args.map)))
+        return quarantines[file].admit(file, read_questions(file, args.format, options.mapping_of(args.map)))
 
     questions = list(admitted(args.file))
     others = {str(file): admitted(file) for file in args.against}
@@ -133,9 +109,9 @@ def _write_tasks(directory: Path, file: Path, questions: "list[Question]") -> li
 
 def _max_tokens(file: Path) -> int:
     """What an attempt may have: in the run that the questions belong to, or by default."""
-    from jobs.runs import find_run
     from medcritical_ray.config import Config
     from medcritical_ray.prepare import run_config
+    from medcritical_ray.provenance import find_run
 
     run = find_run(file)
     config = run_config(run, "copy the questions to another place") if run else Config()

@@ -7,6 +7,7 @@ from pathlib import Path
 from jobs.cli import run_job
 
 SUMMARY = "write the report of a run as one HTML page, also while it goes on"
+EXAMPLES = ("medcritical report runs/demo", "medcritical report runs/demo --out demo.html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

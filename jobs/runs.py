@@ -1,38 +1,137 @@
-"""The run that a file on disk belongs to, and what it trains on."""
+"""Lists runs, and what to do next with each: `medcritical runs [DIR ...]`."""
 
-from collections.abc import Iterable
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from jobs import options
+from jobs.cli import run_job
 from medcritical_ray.errors import UserError
-from medcritical_ray.policies import MANIFEST
-from medcritical_ray.prepare import split_path
-from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.questions import SharedStems, shared_stems
-from medcritical_ray.records import Question
-from medcritical_ray.run_directory import RunDirectory
 
-BLOCK_SIZE = 1000
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medcritical_ray.run_list import RunRow
+
+SUMMARY = "list runs: how far each is, its accuracy, and the command to go on with"
+EXAMPLES = (
+    "medcritical runs",
+    "medcritical runs study /shared/runs --json",
+    "medcritical runs list runs/demo",
+)
+
+DEFAULT = Path("runs")
 
 
-def find_run(path: Path) -> RunDirectory | None:
-    """The run that a policy or a file of questions belongs to, told from its place: runs/demo/policies/v0003,
-    runs/demo/student or runs/demo/data/test.parquet."""
-    parents = path.resolve().parents[:2]
-    return next((RunDirectory(parent) for parent in parents if (parent / "run.json").exists()), None)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "directories",
+        nargs="*",
+        metavar="DIR",
+        help=f"a run, or a directory that holds some; default: {DEFAULT}. Before it may stand what to do: "
+        f"{', '.join(_ACTIONS)} (default: {next(iter(_ACTIONS))})",
+    )
+    options.add_json(parser)
 
 
-def stems_trained_on(policy: Path, questions: Iterable[Question]) -> SharedStems | None:
-    """What the questions share with the training split of the policy's run; None if no run is known.
+def run(args: argparse.Namespace) -> int:
+    """Does what the first word says, or else lists. Raises UserError if a directory is not there."""
+    named = args.directories[:1] and args.directories[0] in _ACTIONS
+    action = _ACTIONS[args.directories[0]] if named else list_runs
+    return action([Path(each) for each in args.directories[1 if named else 0 :]], as_json=args.json)
 
-    Raises UserError if the split cannot be read.
-    """
-    run = find_run(policy)
-    if run is None or not (policy / MANIFEST).exists() or not split_path(run, "train").exists():
-        return None
-    try:
-        train = QuestionSet.whole(split_path(run, "train"), BLOCK_SIZE)
-        return shared_stems({"questions": questions, "train": train})["questions and train"]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{split_path(run, 'train')} cannot be read: {error}: move it away to go without") from None
+
+def list_runs(directories: list[Path], *, as_json: bool) -> int:
+    """Prints a row for each run below the directories. Raises UserError if one is not there."""
+    from jobs.terminal import wide_console
+    from medcritical_ray.run_list import run_row, runs_below
+
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(f"{directory}: no such directory: must be a run, or hold runs")
+    places = directories or [DEFAULT]
+    rows = [run_row(path) for path in dict.fromkeys(path for place in places for path in runs_below(place))]
+    if as_json:
+        print(json.dumps([_plain(row) for row in rows], ensure_ascii=False))
+    elif rows:
+        _print_rows(wide_console(), rows)
+    else:
+        print(f"no run in {', '.join(map(str, places))}: `medcritical demo` makes one")
+    return 0
+
+
+_ACTIONS: dict[str, Callable[..., int]] = {"list": list_runs}
+
+
+def next_commands(row: "RunRow") -> dict[str, str]:
+    """What can be done with a run, the likeliest first: name -> command, to be pasted into a shell."""
+    path = shlex.quote(str(row.path))
+    report = {"report": f"medcritical report {path}"}
+    uses = {
+        "export": f"medcritical export --run {path} --out {shlex.quote(row.path.resolve().name + '-model')}",
+        "evaluate": f"medcritical evaluate --run {path} --questions FILE --out result.json",
+    }
+    if row.state == "damaged":
+        return {}
+    if row.state == "finished":
+        return uses | report
+    going_on = {} if row.state == "in progress" else {"resume": row.progress.command}
+    return {name: command for name, command in (going_on | report | (uses if row.accuracy else {})).items() if command}
+
+
+def _plain(row: "RunRow") -> dict[str, Any]:
+    progress = row.progress
+    return {
+        "run": str(row.path),
+        "state": row.state,
+        "iteration": progress.iteration,
+        "num_iterations": row.num_iterations,
+        "phase": progress.phase,
+        "cause": row.fault or progress.cause,
+        "holder": progress.holder,
+        "num_resumed": progress.num_resumed,
+        "version": row.version,
+        "accuracy": row.accuracy.model_dump() if row.accuracy else None,
+        "time": progress.time,
+        "next": next_commands(row),
+    }
+
+
+def _print_rows(console: "Console", rows: "list[RunRow]") -> None:
+    """A table; below it, run by run, why one stands still or who works on it, and the likeliest command."""
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    table = Table(
+        Column("run", overflow="fold"), "state", "iteration", "phase", "accuracy", "policy", "last event, UTC"
+    )
+    for row in rows:
+        table.add_row(*map(escape, _cells(row)))
+    console.print(table)
+    for row in rows:
+        for text in _remarks(row):
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _cells(row: "RunRow") -> list[str]:
+    from jobs.terminal import phase_name
+
+    progress = row.progress
+    done = [f"{progress.iteration} of {row.num_iterations}", phase_name(progress.phase)]
+    version = "-" if row.version is None else f"v{row.version:04d}"
+    when = progress.time[:16].replace("T", " ") or "-"
+    return [str(row.path), row.state, *(done if progress.phase else "--"), str(row.accuracy or "-"), version, when]
+
+
+def _remarks(row: "RunRow") -> list[str]:
+    said = row.fault or row.progress.cause or row.progress.holder
+    steps = list(next_commands(row).values())
+    return [f"{row.path}: {said}"] * bool(said) + steps[:1]
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(sys.modules[__name__]))

@@ -1,15 +1,17 @@
 """The main job: stage 1, then the self-iterations: `medcritical self-play --config FILE`."""
 
 import argparse
-import shlex
 import sys
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from jobs import options
 from jobs.cli import run_job
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from medcritical_ray.config import Config
     from medcritical_ray.fit import ClusterResources
     from medcritical_ray.game import Game, Progress, Team
@@ -17,14 +19,16 @@ if TYPE_CHECKING:
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "run the whole method: stage 1, then the self-iterations"
+EXAMPLES = (
+    "medcritical self-play --config my.toml --dry-run   # what it needs, and whether it fits",
+    "medcritical self-play --config my.toml --set dpo.beta=0.2 --set run.name=sharper",
+    "medcritical self-play --config my.toml --resume",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the run's config, a TOML file")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, as dpo.beta=0.2; repeatable"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the run of this name where it stopped")
+    options.add_config(parser)
+    options.add_resume(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -41,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.set)
     if is_submitted_job():
         check_outlives_job("run.directory", config.run.directory)
-    return dry_run(config) if args.dry_run else play(config, resume=args.resume, command=_resume_command(args))
+    if args.dry_run:
+        return dry_run(config)
+    return play(config, resume=args.resume, command=options.command_line("self-play", args, "--resume"))
 
 
 def dry_run(config: "Config") -> int:
@@ -75,16 +81,26 @@ def dry_run(config: "Config") -> int:
 
 def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
+    from jobs.terminal import print_summary, wide_console
+    from medcritical_ray.files import read_json
+
+    console = wide_console()
+    with opened(config, resume=resume, command=command) as run:
+        if not run.summary_file.exists():
+            with seated(config, run, console, command) as game:
+                play_to_the_end(game)
+        print_summary(console, read_json(run.summary_file))
+    return 0
+
+
+@contextmanager
+def opened(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
+    """The run, locked, and connected to a cluster that has room for it unless it is finished."""
     from actors.cluster import connected
     from actors.storage import check_storage
-    from actors.team import RayTeam
-    from jobs.following import followed
-    from jobs.terminal import TerminalProgress, print_contamination, print_summary, wide_console
-    from medcritical_ray.files import read_json
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.trackers import check_tracker
 
-    console = wide_console()
     check_tracker(config.run)
     plan = plan_of(config)
     with ExitStack() as stack:
@@ -94,17 +110,19 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
             check_fit(plan, resources)
             check_storage(config)
 
-        directory = stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
-        if not directory.summary_file.exists():
-            print_contamination(console, directory)
-            with (
-                TerminalProgress(console) as terminal,
-                followed(config, directory, terminal) as progress,
-                RayTeam(config) as team,
-            ):
-                play_to_the_end(make_game(config, directory, team, progress, command))
-        print_summary(console, read_json(directory.summary_file))
-    return 0
+        yield stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
+
+
+@contextmanager
+def seated(config: "Config", run: "RunDirectory", console: "Console", command: str) -> "Iterator[Game]":
+    """The game of an opened run, with its team; a person sees how it goes."""
+    from actors.team import RayTeam
+    from jobs.following import followed
+    from jobs.terminal import TerminalProgress, print_contamination
+
+    print_contamination(console, run)
+    with TerminalProgress(console) as terminal, followed(config, run, terminal) as progress, RayTeam(config) as team:
+        yield make_game(config, run, team, progress, command)
 
 
 def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Progress", command: str) -> "Game":
@@ -136,20 +154,32 @@ def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Pr
 
 
 def play_to_the_end(game: "Game") -> None:
-    """Stage 1, stage 2, and summary.json; the report is written after every iteration, and however this ends: but who
-    is stopped has no time for it."""
-    from medcritical_ray.errors import Stopped
+    """Stage 1, stage 2, and summary.json; the report is written after every iteration, and at the end."""
     from medcritical_ray.files import write_json
     from medcritical_ray.self_play import self_play
     from medcritical_ray.stage_one import stage_one
     from medcritical_ray.summary import summarise
 
-    try:
+    with accounted_for(game.run):
         policy = self_play(game, stage_one(game), after_each=lambda: keep_report(game.run))
         write_json(game.run.summary_file, summarise(game, policy.version))
+
+
+@contextmanager
+def accounted_for(run: "RunDirectory") -> Iterator[None]:
+    """However the block ends, the run's events say so if it was early, and its report is written, but not where the
+    process was told to end: that leaves no time for it."""
+    from medcritical_ray.errors import Stopped
+    from medcritical_ray.run_state import note_end
+
+    try:
+        yield
+    except BaseException as error:
+        note_end(run, error)
+        raise
     finally:
         if not isinstance(sys.exception(), Stopped):
-            keep_report(game.run)
+            keep_report(run)
 
 
 def keep_report(run: "RunDirectory") -> None:
@@ -176,11 +206,6 @@ def check_fit(plan: "Plan", resources: "ClusterResources") -> None:
     shortfalls = compare(plan, resources)
     if shortfalls:
         raise UserError("the plan does not fit the cluster: " + "; ".join(shortfalls))
-
-
-def _resume_command(args: argparse.Namespace) -> str:
-    overrides = [word for override in args.set for word in ("--set", override)]
-    return shlex.join(["medcritical", "self-play", "--config", str(args.config), *overrides, "--resume"])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The controlled study of the method: `medcritical study --config FILE --seeds N --out DIR`."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import options
 from jobs.cli import run_job
 
 if TYPE_CHECKING:
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "compare self-correction with its controls, over seeds, each from the same student of stage 1"
+EXAMPLES = (
+    "medcritical study --config jobs/configs/study_clinic.toml --seeds 3 --out study",
+    "medcritical study --config jobs/configs/study_clinic.toml --arms jobs/configs/arms/ablations.toml --out ablations",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="what all arms have in common")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
+    options.add_config(parser, "what all arms have in common, a TOML file")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds, from run.seed on (default: 3)")
     parser.add_argument("--arms", type=Path, metavar="FILE", help="other arms than the method and its controls: TOML")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for runs, table and figure; resumed")
+    options.add_out(parser, "DIR", "for runs, table and figure; resumed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,10 +123,8 @@ def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
 
 
 def _command(args: argparse.Namespace) -> str:
-    overrides = [word for override in args.set for word in ("--set", override)]
     arms = ["--arms", args.arms] if args.arms else []
-    words = ["medcritical", "study", "--config", args.config, *overrides, "--seeds", args.seeds, *arms]
-    return shlex.join(map(str, [*words, "--out", args.out]))
+    return options.command_line("study", args, "--seeds", args.seeds, *arms, "--out", args.out)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,11 @@ def print_contamination(console: Console, run: RunDirectory) -> None:
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The table that a run ends with."""
-    console.print(_accuracy_table(summary), _pairs_table(summary), _seconds_table(summary))
+    test = summary["test"]
+    rows = [("base", test["base"]), ("SFT", test["sft"])]
+    rows += [(f"iteration {number}", figures) for number, figures in enumerate(test["iterations"], 1)]
+    title = f"Accuracy on {summary['num_test']} test questions"
+    console.print(_accuracy_table(title, rows), _pairs_table(summary), _seconds_table(summary))
     gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
     console.print(
         f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over SFT on "
@@ -108,6 +112,14 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     for stage, charges in summary["teacher"].items():
         if charges["calls"]:
             console.print(f"Teacher in {phase_name(stage)}: {charges_line(charges)}.", soft_wrap=True)
+
+
+def print_stage_one(console: Console, metrics: dict[str, Any], plays_on: str) -> None:
+    """What stage 1 alone came to, and the command that plays stage 2."""
+    base, sft = (metrics[phase]["test"] for phase in ("evaluate_base", "evaluate"))
+    title = f"Accuracy on {sft['num_questions']} test questions"
+    console.print(_accuracy_table(title, [("base", base), ("SFT", sft)]))
+    console.print(f"Version 0 is published. Stage 2: {plays_on}", highlight=False, markup=False, soft_wrap=True)
 
 
 def charges_line(charges: dict[str, Any]) -> str:
@@ -184,14 +196,10 @@ def _label_rows(figures: dict[str, Any], labels: Sequence[str]) -> dict[str, str
     }
 
 
-def _accuracy_table(summary: dict[str, Any]) -> Table:
-    title = f"Accuracy on {summary['num_test']} test questions"
+def _accuracy_table(title: str, rows: Sequence[tuple[str, dict[str, Any] | None]]) -> Table:
     table = Table(
         "policy", "accuracy", "95 % interval", "parsed", "pass@K", "repaired", "by guessing", "broken", title=title
     )
-    test = summary["test"]
-    rows = [("base", test["base"]), ("SFT", test["sft"])]
-    rows += [(f"iteration {number}", figures) for number, figures in enumerate(test["iterations"], 1)]
     for name, figures in rows:
         table.add_row(name, *(_accuracy_cells(figures) if figures else ["not trained"]))
     return table

@@ -2,21 +2,24 @@
 
 import argparse
 import sys
-from pathlib import Path
 
+from jobs import options
 from jobs.cli import run_job
 
 SUMMARY = "train the clinic's base student from nothing"
+EXAMPLES = ("medcritical train-base --out base-student",)
 
 NUM_STEPS = 2500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_out(parser, "DIR", "where to save the student; must not exist")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where to save the student; must not exist"
+        "--steps", type=int, default=NUM_STEPS, metavar="N", help="steps of 32 documents; default: %(default)s"
     )
-    parser.add_argument("--steps", type=int, default=NUM_STEPS, help="steps of 32 documents (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of documents and first weights (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of documents and first weights; default: %(default)s"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

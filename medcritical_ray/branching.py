@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.files import atomic_directory, link_or_copy
@@ -17,11 +18,13 @@ def open_branch(config: Config, path: Path, trunk: RunDirectory, *, resume_comma
 
     Up to there the config must be the trunk's. Files are shared with it where the file system can.
     """
-    record, seeds, prints = config.model_dump(mode="json"), {"run": config.run.seed}, fingerprints(config)
-    if RunDirectory(path).exists():
-        run = RunDirectory.resume(path, config=record, seeds=seeds, fingerprints=prints)
-    else:
-        run = RunDirectory.create(path, config=record, seeds=seeds, fingerprints=prints, resume_command=resume_command)
+    known: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "seeds": {"run": config.run.seed},
+        "fingerprints": fingerprints(config),
+        "resume_command": resume_command,
+    }
+    run = RunDirectory.resume(path, **known) if RunDirectory(path).exists() else RunDirectory.create(path, **known)
     if not run.is_finished(STAGE_ONE):
         _take_over(trunk, run)
     return run

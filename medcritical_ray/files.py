@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from medcritical_ray.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @contextmanager
@@ -89,6 +92,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
+
+
+def checked(model: type[Model], value: Any, path: Path) -> Model:
+    """What was read from a file, as a model of what is needed of it. Raises UserError if that is not there."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise UserError(f"{path} is damaged: {f'{where}: ' if where else ''}{error.errors()[0]['msg']}") from None
 
 
 def sha256_of(path: Path) -> str:

@@ -69,6 +69,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
         "config": config.model_dump(mode="json"),
         "seeds": {"run": config.run.seed},
         "fingerprints": fingerprints(config),
+        "resume_command": resume_command,
         "keeper": mirror,
     }
     run = RunDirectory.resume(path, **what) if resume else None
@@ -84,7 +85,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
         longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
         check_context(config, student, longest, corrected=True)
         admit()
-        run = run or RunDirectory.create(path, **what, resume_command=resume_command)
+        run = run or RunDirectory.create(path, **what)
         if config.student.fresh:
             shutil.copytree(student, fresh_student_path(run), dirs_exist_ok=True)
     write_prepared(prepared, run)

@@ -25,7 +25,7 @@ from typing import Any, Protocol, Self
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from medcritical_ray.errors import MedCriticalError, Stopped, UserError
+from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.run_record import RunRecord, check_resumable, new_record
 
@@ -73,7 +73,7 @@ class RunDirectory:
             raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
         run = cls(path, new_lock(path), keeper)
         write_json(path / _RUN_JSON, new_record(config, seeds, fingerprints))
-        run.append_event("run created")
+        run.append_event("run created", command=resume_command, directory=str(Path.cwd()))
         run.keep()
         return run
 
@@ -85,6 +85,7 @@ class RunDirectory:
         config: dict[str, Any],
         seeds: dict[str, int],
         fingerprints: dict[str, str],
+        resume_command: str,
         keeper: Keeper | None = None,
     ) -> Self:
         """Goes on with a run. Raises UserError if there is none at `path`, or if its config or data were others."""
@@ -92,7 +93,14 @@ class RunDirectory:
         now = new_record(config, seeds, fingerprints)
         changes = check_resumable(record, now)
         run = cls(path, RunLock(path / _LOCK), keeper)
-        run.append_event("run resumed", changes=changes, code_version=now.code_version, packages=now.packages)
+        run.append_event(
+            "run resumed",
+            changes=changes,
+            code_version=now.code_version,
+            packages=now.packages,
+            command=resume_command,
+            directory=str(Path.cwd()),
+        )
         run.keep()
         return run
 
@@ -208,8 +216,6 @@ class RunDirectory:
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if isinstance(error, Stopped):
-                self.append_event("run stopped", cause=str(error))
             with suppress(MedCriticalError) if error else nullcontext():  # what ended the run is told
                 self.keep()
         finally:
@@ -264,9 +270,11 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                yield json.loads(line)
+                value = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(value, dict):
+                yield value
 
 
 def _ends_torn(file: Any) -> bool:

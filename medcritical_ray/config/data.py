@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from medcritical_ray.config.part import Part
+from medcritical_ray.formats import Format
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -49,7 +50,7 @@ class QuestionsConfig(Part):
         description="Train on questions whose stems stand in `dev_path` or `test_path`, too, and choose by those of "
         "`test_path`.",
     )
-    format: Literal["auto", "native", "cmexam", "medqa", "medmcqa", "medxpertqa", "cmb", "pubmedqa", "mapped"] = Field(
+    format: Format = Field(
         default="auto", description="Format of the files; 'auto' tells it from the columns, or takes those of `map`."
     )
     map: dict[str, str] = Field(

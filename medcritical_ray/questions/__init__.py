@@ -1,9 +1,10 @@
 """Exam questions from files: read, checked at the door, bad rows set aside, split without overlap."""
 
+from medcritical_ray.formats import Format
 from medcritical_ray.questions.contamination import Contamination, SharedStems, shared_stems, without_stems_of
 from medcritical_ray.questions.door import BadRow
 from medcritical_ray.questions.quarantine import Quarantine
-from medcritical_ray.questions.readers import Format, read_questions
+from medcritical_ray.questions.readers import read_questions
 from medcritical_ray.questions.readers.native import write_questions
 from medcritical_ray.questions.splits import Splits, draw, normalised_stem, split_questions, stem_hash
 

@@ -14,6 +14,9 @@ from medcritical_ray.statistics import PairedComparison, Proportion, compare
 
 BLOCK_SIZE = 1000
 
+MAX_VALUES = 50
+"""Of a label, those with most questions: one that numbers the questions would fill the page."""
+
 PHASES = ("teach", "draft", "generate", "correct", "pair", "train", "publish", "broadcast", "evaluate_base", "evaluate")
 
 
@@ -101,4 +104,5 @@ def _by_label(
     labels = {question.id: question.labels for question in _questions(run)}
     earlier, later = by_label(labels, before), by_label(labels, after)
     for label, values in earlier.items():
-        yield label, {value: (share, later[label][value]) for value, share in values.items()}
+        shown = set(sorted(values, key=lambda value: values[value].n, reverse=True)[:MAX_VALUES])
+        yield label, {value: (share, later[label][value]) for value, share in values.items() if value in shown}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from markupsafe import Markup
 from medcritical_ray.files import atomic_path
 from medcritical_ray.prepare import round_questions, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.report.figures import PHASES, Round, RunFigures, run_figures
+from medcritical_ray.report.figures import MAX_VALUES, PHASES, Round, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
-from medcritical_ray.report.trajectories import OUTCOMES, Example, examples
+from medcritical_ray.report.trajectories import OUTCOMES, examples
 from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_state import RunState
 
 _TRAININGS = ("draft", "train")
 
@@ -36,6 +38,7 @@ def render_report(run: RunDirectory) -> str:
     return environment.from_string(_resource("page.html")).render(
         figures=figures,
         outcome=outcome_sentence(figures),
+        history=history_sentence(figures.state, datetime.now(UTC)),
         plots=_plots(run, figures),
         funnels=[funnel(each) for each in figures.rounds if each.iteration],
         drops=drops_table(figures.rounds),
@@ -43,7 +46,8 @@ def render_report(run: RunDirectory) -> str:
         record=json.dumps(figures.record, indent=2, ensure_ascii=False),
         outcomes=[(outcome, totals[outcome]) for outcome in OUTCOMES if outcome in totals],
         num_shown=len(shown),
-        examples=_script_data(shown),
+        max_values=MAX_VALUES,
+        examples=Markup(f"[{','.join(shown)}]"),
         style=Markup(_resource("style.css")),
         reader=Markup(_resource("reader.js")),
     )
@@ -51,14 +55,7 @@ def render_report(run: RunDirectory) -> str:
 
 def outcome_sentence(figures: RunFigures) -> str:
     """What the run came to so far, in a sentence or two."""
-    state = figures.state
-    where = f"{'iteration ' + str(state.iteration) if state.iteration else 'stage 1'}, {state.phase or 'begin'}"
-    standing = {
-        "finished": "",
-        "in progress": f"In progress; done so far: {where}. ",
-        "failed": f"Failed in {where}: {state.cause} ",
-        "stopped": f"Stopped after {where}; it can be resumed. ",
-    }[state.state]
+    standing = standing_sentence(figures.state)
     if figures.final is None or figures.final.test is None:
         return f"{standing}No policy has been evaluated yet."
     accuracy = proportion(figures.final.test["accuracy"])
@@ -70,6 +67,30 @@ def outcome_sentence(figures: RunFigures) -> str:
         f"{accuracy} after {figures.final.name}: {100 * figures.gain.gain:+.1f} points (McNemar's exact test, "
         f"p = {figures.gain.p_value:.2g})."
     )
+
+
+def standing_sentence(state: RunState) -> str:
+    """How an unfinished run stands, with a blank after it; nothing of one that is finished."""
+    where = f"{'iteration ' + str(state.iteration) if state.iteration else 'stage 1'}, {state.phase or 'begin'}"
+    cause = f" ({state.cause})" if state.cause else ""
+    return {
+        "finished": "",
+        "in progress": f"In progress, by {state.holder}; done so far: {where}. ",
+        "failed": f"Failed in {where}: {state.cause} ",
+        "stopped": f"Stopped after {where}{cause}; it can be resumed. ",
+    }[state.state]
+
+
+def history_sentence(state: RunState, now: datetime) -> str:
+    """What an unfinished run's reader must know of the page's age, and how the run goes on; and of interruptions that
+    a run has outlived."""
+    times = {1: "once", 2: "twice"}.get(state.num_resumed, f"{state.num_resumed} times")
+    parts = [f"The run was resumed {times}."] if state.num_resumed else []
+    if state.state == "in progress":
+        parts.append(f"This page was written at {now:%Y-%m-%d %H:%M} UTC; the run may have gone on, or ended, since.")
+    elif state.state != "finished" and state.command:
+        parts.append(f"Resume it with: {state.command}")
+    return " ".join(parts)
 
 
 def funnel(each: Round) -> dict[str, Any]:
@@ -144,12 +165,6 @@ def _rounds_with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple
     return [
         (each.iteration, round_questions(config, train, each.iteration)) for each in figures.rounds if each.iteration
     ]
-
-
-def _script_data(shown: list[Example]) -> Markup:
-    """JSON inside a script element: "<" is written as an escape, so that no text can end the element."""
-    text = json.dumps([example.to_dict() for example in shown], ensure_ascii=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))
 
 
 def _resource(name: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from io import StringIO
+from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
@@ -28,6 +29,8 @@ _STYLE: dict[str, Any] = {
     "savefig.facecolor": "none",
     "legend.frameon": False,
 }
+MAX_POINTS = 400
+"""Of a curve: more would make the page large, not clearer."""
 _CURVES = {
     "loss": "loss",
     "margin": "margin (nats)",
@@ -67,10 +70,18 @@ def plot_training(name: str, steps: Sequence[Mapping[str, float]]) -> str:
 
 
 def _draw_curve(axes: Axes, title: str, points: Sequence[tuple[float, float]]) -> None:
-    axes.plot([x for x, _ in points], [y for _, y in points], color=BLUE, linewidth=1.2)
+    drawn = thinned(points)
+    axes.plot([x for x, _ in drawn], [y for _, y in drawn], color=BLUE, linewidth=1.2)
     axes.set_title(title, fontsize="medium")
     axes.set_xlabel("step")
     axes.grid(alpha=0.25)
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most MAX_POINTS points, each the mean of as many that follow one another."""
+    size = -(-len(points) // MAX_POINTS) or 1
+    runs = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(fmean(x for x, _ in run), fmean(y for _, y in run)) for run in runs]
 
 
 def plot_seconds(rounds: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> str:

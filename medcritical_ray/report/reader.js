@@ -33,7 +33,7 @@
     made.append(element("p", "soft",
       [`iteration ${example.iteration}`, example.question_id, example.outcome, labels].filter(Boolean).join(" · ")));
     made.append(element("p", "", example.stem));
-    made.append(element("p", "soft", `${example.options.join("   ")}   key: ${example.key}`));
+    made.append(element("p", "soft options", `${example.options.join("    ")}    key: ${example.key}`));
     const sides = element("div", "sides");
     sides.append(side(`Attempt, answers ${example.answer || "nothing that can be read"}:`,
       example.answer === example.key, example.attempt, example.differ_at?.[0]));
@@ -48,7 +48,7 @@
     list.append(...matching.slice(shown, shown + PAGE).map(article));
     shown = Math.min(shown + PAGE, matching.length);
     more.hidden = shown >= matching.length;
-    found.textContent = `${shown} of ${matching.length} shown`;
+    found.textContent = `${shown.toLocaleString("en")} of ${matching.length.toLocaleString("en")} shown`;
   }
 
   function filter() {

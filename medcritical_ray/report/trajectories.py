@@ -1,12 +1,14 @@
 """The trajectories that a report shows: wrong attempts and what became of them, a bounded and even sample."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from heapq import nsmallest
-from itertools import count
+from itertools import accumulate, takewhile
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Question, Trajectory
@@ -19,7 +21,11 @@ Outcome = Literal["repaired", "still wrong", "unreadable", "still right", "broke
 OUTCOMES: tuple[Outcome, ...] = ("repaired", "still wrong", "unreadable", "still right", "broken", "not corrected")
 
 PER_OUTCOME = 250
-"""Examples of each outcome, at most: a report stays small whatever the run's size."""
+"""Examples of each outcome, at most."""
+MAX_BYTES_PER_OUTCOME = 1_000_000
+"""What the examples of an outcome may take of the page: a report stays small whatever the size of run and texts."""
+MAX_CHARS = 20_000
+"""What is shown of one text, which may have run on until it was cut off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,43 +49,70 @@ class Example:
     outcome: Outcome
     differ_at: tuple[int, int] | None
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_json(self) -> str:
+        """For a script element: "<" is written as an escape, so that no text can end the element."""
+        text = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        return text.replace("<", "\\u003c")
 
 
-def examples(run: RunDirectory, rounds: list[tuple[int, QuestionSet]]) -> tuple[list[Example], dict[str, int]]:
-    """A sample of what the given iterations wrote, and how many there are of each outcome.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Drawn:
+    """What an example is made of, and a number in [0, 1) that its key alone decides."""
 
-    Of each outcome at most PER_OUTCOME are drawn by their keys, and stand in the order of the draw.
+    draw: float
+    outcome: Outcome
+    question: Question
+    attempt: Trajectory
+    correction: Trajectory | None
+
+
+def examples(run: RunDirectory, rounds: list[tuple[int, QuestionSet]]) -> tuple[list[str], dict[str, int]]:
+    """A sample of what the given iterations wrote, as JSON, and how many there are of each outcome.
+
+    Of each outcome at most PER_OUTCOME, and MAX_BYTES_PER_OUTCOME, are drawn by their keys; they stand in the order of
+    the draw.
     """
     totals: dict[str, int] = defaultdict(int)
-    drawn: dict[str, list[tuple[float, int, Example]]] = defaultdict(list)
-    numbers = count()
+    drawn: dict[str, list[_Drawn]] = defaultdict(list)
     for iteration, questions in rounds:
         for block in range(questions.num_blocks):
-            for draw, example in _of_block(run, iteration, questions, block):
-                totals[example.outcome] += 1
-                drawn[example.outcome].append((draw, next(numbers), example))
-            drawn.update({outcome: nsmallest(PER_OUTCOME, found) for outcome, found in drawn.items()})
-    ordered = sorted(example for found in drawn.values() for example in found)
-    return [example for *_, example in ordered], dict(totals)
+            for each in _of_block(run, iteration, questions, block):
+                totals[each.outcome] += 1
+                drawn[each.outcome].append(each)
+            drawn.update({outcome: _first(found) for outcome, found in drawn.items()})
+    texts = {each.draw: text for found in drawn.values() for each, text in _within_bytes(found)}
+    return [texts[draw] for draw in sorted(texts)], dict(totals)
 
 
-def _of_block(run: RunDirectory, iteration: int, questions: QuestionSet, block: int) -> Iterator[tuple[float, Example]]:
-    """The examples of one block, each with a number in [0, 1) that its key alone decides."""
+def _first(found: Iterable[_Drawn]) -> list[_Drawn]:
+    return nsmallest(PER_OUTCOME, found, key=attrgetter("draw"))
+
+
+def _within_bytes(found: list[_Drawn]) -> Iterator[tuple[_Drawn, str]]:
+    """Those that fit together, the first in any case."""
+    texts = [_example(each).to_json() for each in found]
+    sizes = accumulate(len(text.encode()) for text in texts)
+    num_fitting = sum(1 for _ in takewhile(lambda size: size <= MAX_BYTES_PER_OUTCOME, sizes))
+    yield from zip(found[: max(1, num_fitting)], texts, strict=False)
+
+
+def _of_block(run: RunDirectory, iteration: int, questions: QuestionSet, block: int) -> Iterator[_Drawn]:
     directory = run.iteration(iteration)
     by_id = {question.id: question for question in questions.block(block)}
-    corrections: dict[tuple[str, int], list[Trajectory]] = defaultdict(list)
+    corrections: dict[tuple[str, int], list[Trajectory | None]] = defaultdict(list)
     for correction in _read(directory / "corrections", block):
         corrections[correction.question_id, correction.attempt].append(correction)
     for attempt in _read(directory / "attempts", block):
-        found = corrections[attempt.question_id, attempt.attempt]
-        question = by_id[attempt.question_id]
-        if not found and not attempt.correct:
-            yield uniform("example", iteration, question.id, attempt.attempt), _example(question, attempt, None)
-        for correction in found:
-            draw = uniform("example", iteration, question.id, attempt.attempt, correction.task, correction.sample)
-            yield draw, _example(question, attempt, correction)
+        alone = [] if attempt.correct else [None]
+        for found in corrections.get((attempt.question_id, attempt.attempt), alone):
+            which = (found.task, found.sample) if found else ()
+            yield _Drawn(
+                draw=uniform("example", iteration, attempt.question_id, attempt.attempt, *which),
+                outcome=outcome_of(attempt, found),
+                question=by_id[attempt.question_id],
+                attempt=attempt,
+                correction=found,
+            )
 
 
 def _read(directory: Path, block: int) -> list[Trajectory]:
@@ -88,22 +121,27 @@ def _read(directory: Path, block: int) -> list[Trajectory]:
     return read_part(path, Trajectory) if path.exists() else []
 
 
-def _example(question: Question, attempt: Trajectory, correction: Trajectory | None) -> Example:
+def _example(drawn: _Drawn) -> Example:
+    question, attempt, correction = drawn.question, drawn.attempt, drawn.correction
     changed = correction if correction and correction.answer and correction.first_wrong_step is not None else None
     return Example(
         iteration=attempt.iteration,
         question_id=question.id,
-        stem=question.stem,
-        options=[f"{option.letter}. {option.text}" for option in question.options],
+        stem=_shown(question.stem),
+        options=[f"{option.letter}. {_shown(option.text)}" for option in question.options],
         key=question.key,
         labels=question.labels,
-        attempt=attempt.trace,
+        attempt=_shown(attempt.trace),
         answer=attempt.answer,
-        correction=correction.trace if correction else "",
+        correction=_shown(correction.trace) if correction else "",
         corrected_answer=correction.answer if correction else "",
-        outcome=outcome_of(attempt, correction),
+        outcome=drawn.outcome,
         differ_at=_first_difference(attempt.trace, changed.trace) if changed else None,
     )
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}… ({len(text) - MAX_CHARS:,} more characters)"
 
 
 def _first_difference(trace: str, other: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from tiny_run import KilledRun, finish, kill_after, start
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_state import run_state
 
 ENGINES = EnginesConfig(
     num_engines=1,
@@ -71,7 +72,12 @@ def killed_run(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> K
     cwd = tmp_path_factory.mktemp("killed")
     run = RunDirectory(cwd / "here" / "tiny")
     with scraped(ray.nodes()[0]["MetricsExportPort"]) as seen:
-        kill_after(start(cwd), run, 1, "pair")
+        exit_code, output = finish(start(cwd, job="sft"))
+        assert exit_code == 0, output
+        assert "Stage 2: medcritical self-play --config" in output
+        assert (run_state(run).state, run_state(run).cause) == ("stopped", "as asked, after stage 1")
+        kill_after(start(cwd, "--resume"), run, 1, "pair")
+        assert run_state(run).state == "stopped"
         assert PolicyStore(run.policies).versions() == [0]
         exit_code, output = finish(start(cwd, "--resume"))
     assert exit_code == 0, output

@@ -63,11 +63,16 @@ def open_run(path: Path, port: int, **endpoint: Any) -> Game:
             "sft": {"own_attempts": 4, "max_own_corrections": 1},
         }
     )
-    known = {"config": config.model_dump(mode="json"), "seeds": {"run": 0}, "fingerprints": {"questions": "aa"}}
+    known: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "seeds": {"run": 0},
+        "fingerprints": {"questions": "aa"},
+        "resume_command": "resume it",
+    }
     if (path / "run.json").exists():
         run = RunDirectory.resume(path, **known)
     else:
-        run = RunDirectory.create(path, **known, resume_command="resume it")
+        run = RunDirectory.create(path, **known)
         write_questions(path / "train.parquet", QUESTIONS)
         turns = attempt_turns(QUESTIONS, iteration=STAGE_ONE, num_attempts=len(ATTEMPTS))
         texts = [Completion(text=text, finished=True, num_tokens=9) for text in ATTEMPTS] * len(QUESTIONS)

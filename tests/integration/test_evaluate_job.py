@@ -20,13 +20,13 @@ from jobs.evaluation_config import (
     fitted,
     serving_config,
 )
-from jobs.runs import find_run, stems_trained_on
 from medcritical_ray.config import Config, EnginesConfig
 from medcritical_ray.context import longest_prompt_tokens
 from medcritical_ray.errors import UserError
 from medcritical_ray.fit import ClusterResources
 from medcritical_ray.placement import Node
 from medcritical_ray.policies import PolicyStore
+from medcritical_ray.provenance import find_run, stems_trained_on
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Option, Question
@@ -90,9 +90,8 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def test_without_a_policy_nothing_is_done(capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit, match=r"^2$"):
-        main(["evaluate", "--questions", "q.csv", "--out", "out.json"])
-    assert "required: --policy" in capsys.readouterr().err
+    assert main(["evaluate", "--questions", "q.csv", "--out", "out.json"]) == 2
+    assert capsys.readouterr().err == "error: no policy is named: give --policy DIR, or --run DIR\n"
 
 
 def test_a_policy_that_is_not_there_is_one_line(tmp_path: Path, questions: Path, capsys: pytest.CaptureFixture[str]):

@@ -44,7 +44,7 @@ def check_dashboard() -> None:
     assert any(name.startswith("tiny-dpo-001-shard-0") for name in datasets)
 
 
-def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(killed_run: KilledRun):
+def test_a_run_goes_on_after_stage_one_alone_and_after_a_kill_and_does_nothing_twice(killed_run: KilledRun):
     run, output, seen = killed_run
     check_metrics(seen)
     check_dashboard()

@@ -21,19 +21,20 @@ PATIENCE_S = 240
 
 
 class KilledRun(NamedTuple):
-    """A finished run whose driver was killed once: what its second process printed, and what its node exported."""
+    """A finished run, of stage 1 alone at first, whose driver was killed in stage 2: what its last process printed, and
+    what its node exported."""
 
     run: RunDirectory
     output: str
     seen: Scraped
 
 
-def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(cwd: Path, *arguments: str, job: str = "self_play") -> subprocess.Popen[str]:
     """The run with its directory `here` below `cwd`, on the cluster of the test session."""
     import ray
 
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    command = [sys.executable, "-m", "jobs.self_play", "--config", str(REPOSITORY / CONFIG), *SETTINGS]
+    command = [sys.executable, "-m", f"jobs.{job}", "--config", str(REPOSITORY / CONFIG), *SETTINGS]
     return subprocess.Popen(
         [*command, "--set", "run.directory=here", *arguments],
         cwd=cwd,

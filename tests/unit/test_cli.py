@@ -1,13 +1,16 @@
 import argparse
 import importlib
+import shlex
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
-from jobs.cli import COMMANDS, main, run_job
+from jobs.cli import COMMANDS, main, module_name, run_job
+from jobs.completion import whole_parser
 from medcritical_ray import __version__
 from medcritical_ray.errors import MedCriticalError, RunFailed, Stopped, UserError, WaitTimeout
 
@@ -17,6 +20,7 @@ HEAVY = {"pyarrow", "pydantic", "ray", "rich", "scipy", "torch", "transformers",
 def job(run: Callable[[argparse.Namespace], int]) -> ModuleType:
     module = ModuleType("jobs.fake_job")
     module.SUMMARY = "does as it is told"
+    module.EXAMPLES = ("medcritical fake-job --num 7",)
     module.add_arguments = lambda parser: parser.add_argument("--num", type=int, default=0)
     module.run = run
     return module
@@ -29,10 +33,19 @@ def raising(error: BaseException) -> ModuleType:
     return job(run)
 
 
-def test_the_command_line_imports_nothing_heavy():
-    script = "import sys, jobs.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+def test_no_help_imports_anything_heavy():
+    script = "import sys, jobs.completion as c; c.whole_parser(); print(*{n.partition('.')[0] for n in sys.modules})"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "shtab" in printed.split()
     assert HEAVY.isdisjoint(printed.split())
+
+
+def test_the_help_takes_less_than_a_second_of_computing():
+    script = "import sys, resource, jobs.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    script += "print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]), file=sys.stderr)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("usage: medcritical")
+    assert float(shown.stderr) < 1
 
 
 def test_the_help_lists_every_command_with_its_summary(capsys: pytest.CaptureFixture[str]):
@@ -50,6 +63,46 @@ def test_every_command_is_a_job_with_the_summary_that_the_help_shows(name: str):
     module.add_arguments(argparse.ArgumentParser())
     assert COMMANDS[name] == module.SUMMARY
     assert callable(module.run)
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(commands.choices)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_of_a_help_can_be_typed(name: str, capsys: pytest.CaptureFixture[str]):
+    module, parsers = importlib.import_module(module_name(name)), commands_of(whole_parser())
+    assert any(example.startswith(f"medcritical {name}") for example in module.EXAMPLES)
+    for example in module.EXAMPLES:
+        program, command, *arguments = shlex.split(example, comments=True)
+        assert program == "medcritical"
+        parsers[command].parse_args(arguments)
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([name, "--help"])
+    printed = capsys.readouterr().out
+    assert all(example in printed for example in module.EXAMPLES)
+
+
+def test_an_option_means_the_same_wherever_it_stands():
+    forms = defaultdict(set)
+    for parser in commands_of(whole_parser()).values():
+        for action in parser._actions:
+            for option in action.option_strings:
+                forms[option].add((type(action), action.nargs))
+    assert {option: found for option, found in forms.items() if len(found) > 1} == {}
+
+
+def test_an_option_shared_by_commands_has_one_help_text():
+    shared = {"--set", "--resume", "--json", "--run", "--format", "--map"}
+    for option in shared:
+        texts = {
+            action.help
+            for parser in commands_of(whole_parser()).values()
+            for action in parser._actions
+            if option in action.option_strings
+        }
+        assert len(texts) == 1, option
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]):

@@ -1,5 +1,6 @@
 """What an export says of a policy and its run, and what it refuses, told without a model."""
 
+import argparse
 import dataclasses
 import shutil
 from contextlib import suppress
@@ -12,6 +13,7 @@ from fakes import SmallRun, small_config
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from jobs.cli import main
+from jobs.options import policy_directory, run_and_version
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.export.card import NO_ADVICE, model_card, open_points, plain
@@ -310,15 +312,31 @@ def test_a_run_of_another_version_names_the_version_to_export_with(
     assert f"is of another version: export with medcritical_ray {record['code_version']}" in error
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("--policy", "latest"), ("--policy", "runs/x/v0001"), ("--base", "qwen")]
-)
-def test_a_version_or_name_of_another_form_is_a_usage_error(
-    option: str, value: str, capsys: pytest.CaptureFixture[str]
-):
+@pytest.mark.parametrize("value", ["latest", "runs/x/v0001"])
+def test_a_version_of_another_form_is_refused(finished: RunDirectory, value: str, capsys: pytest.CaptureFixture[str]):
+    error = error_of(capsys, "--run", finished.path, "--policy", value, "--out", "out")
+    assert error == f"error: --policy {value}: must be a version of the run, as v0003\n"
+
+
+def test_a_policy_of_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert "is of no run: must be as runs/demo/policies" in error_of(capsys, "--policy", tmp_path, "--out", "out")
+    assert error_of(capsys, "--out", "out") == "error: no run is named: give --run DIR, such as runs/demo\n"
+
+
+def test_a_policy_may_be_named_by_its_run_or_by_its_directory(finished: RunDirectory):
+    by_run = argparse.Namespace(run=finished.path, policy="v0001")
+    by_directory = argparse.Namespace(run=None, policy=str(finished.policies / "v0001"))
+    for named in (by_run, by_directory):
+        run, version = run_and_version(named)
+        assert (run.path, version) == (finished.path, 1)
+        assert policy_directory(named) == finished.policies / "v0001"
+    assert policy_directory(argparse.Namespace(run=finished.path, policy=None)) == finished.policies / "v0002"
+
+
+def test_a_name_on_the_hub_of_another_form_is_a_usage_error(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match=r"^2$"):
-        main(["export", "--run", "runs/demo", "--out", "out", option, value])
-    assert f"argument {option}: {value}: should be" in capsys.readouterr().err
+        main(["export", "--run", "runs/demo", "--out", "out", "--base", "qwen"])
+    assert "argument --base: qwen: should be" in capsys.readouterr().err
 
 
 def test_a_directory_is_written_whole_or_not_at_all(tmp_path: Path):

@@ -1,13 +1,15 @@
 """The report of small runs: finished, failed, and with text that would like to be markup."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import SmallRun, small_config
+from fakes import RESUME_COMMAND, SmallRun, small_config
+from large_run import large_run, num_trajectories_of
 
 from jobs.self_play import play_to_the_end
 from medcritical_ray.errors import RunFailed, UserError
@@ -16,7 +18,8 @@ from medcritical_ray.records import Trajectory
 from medcritical_ray.report import render_report, write_report
 from medcritical_ray.report.figures import run_figures
 from medcritical_ray.report.page import drops_table, funnel, outcome_sentence, proportion
-from medcritical_ray.report.trajectories import PER_OUTCOME, outcome_of
+from medcritical_ray.report.plots import MAX_POINTS, thinned
+from medcritical_ray.report.trajectories import MAX_BYTES_PER_OUTCOME, MAX_CHARS, PER_OUTCOME, outcome_of
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import run_state
 from medcritical_ray.tables import part_path, read_part, write_part
@@ -80,9 +83,29 @@ def test_a_run_that_somebody_works_on_is_in_progress(tmp_path: Path):
     game = SmallRun(tmp_path, small_config()).open()
     with game.run:
         assert run_state(game.run).state == "in progress"
-        assert "In progress; done so far: stage 1, begin" in render_report(game.run)
+        page = render_report(game.run)
+        assert f"In progress, by process {os.getpid()} on " in page
+        assert "done so far: stage 1, begin" in page
+        assert re.search(r"This page was written at \d{4}-\d\d-\d\d \d\d:\d\d UTC; the run may have gone on", page)
     assert run_state(game.run).state == "stopped"
-    assert "No policy has been evaluated yet." in render_report(game.run)
+    page = render_report(game.run)
+    assert "Stopped after stage 1, begin; it can be resumed. No policy has been evaluated yet." in page
+    assert f"Resume it with: {RESUME_COMMAND}" in page
+
+
+def test_an_interrupted_run_leaves_a_page_that_says_so_while_its_process_still_holds_it(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open(killed_at=12)
+    with game.run:
+        with pytest.raises(KeyboardInterrupt):
+            play_to_the_end(game)
+        page = game.run.report_file.read_text()
+    assert '<span class="state stopped">stopped</span>' in page
+    assert "Stopped after iteration 1, correct (interrupted (Ctrl-C)); it can be resumed." in page
+    with (game := SmallRun(tmp_path, small_config()).open()).run:
+        play_to_the_end(game)
+    page = game.run.report_file.read_text()
+    assert '<span class="state finished">finished</span>' in page
+    assert "The run was resumed once." in page
 
 
 def test_the_steps_of_every_training_are_drawn(finished: RunDirectory):
@@ -147,6 +170,24 @@ def test_an_example_marks_the_lines_of_the_first_step_that_differs(finished: Run
         at, there = example["differ_at"]
         assert attempt[1:at] == correction[1:there]
         assert attempt[at] != correction[there]
+
+
+def test_a_large_run_with_long_texts_has_a_page_of_bounded_size(tmp_path: Path):
+    run = large_run(tmp_path, 1500, num_chars=MAX_CHARS + 12)
+    assert num_trajectories_of(run) >= 1000
+    page = render_report(run)
+    assert len(page.encode()) < 6 * MAX_BYTES_PER_OUTCOME + 1_000_000 < 10_000_000
+    longest = max(examples_in(page), key=lambda example: len(example["attempt"]))
+    assert re.search(r"x… \(\d+ more characters\)$", longest["attempt"])
+    assert {example["outcome"] for example in examples_in(page)} >= {"repaired", "still wrong", "broken"}
+
+
+def test_a_long_curve_is_drawn_by_means():
+    points = [(float(step), float(step % 2)) for step in range(10 * MAX_POINTS)]
+    drawn = thinned(points)
+    assert (len(drawn), drawn[0], drawn[-1]) == (MAX_POINTS, (4.5, 0.5), (10 * MAX_POINTS - 5.5, 0.5))
+    assert thinned(points[:3]) == points[:3]
+    assert thinned([]) == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.files import write_json
 from medcritical_ray.keeping import KeepingListener
 from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_state import note_end
 
 CONFIG: dict[str, Any] = {
     "run": {"seed": 0, "directory": "runs"},
@@ -38,8 +39,13 @@ def create(path: Path, config: dict[str, Any] = CONFIG) -> RunDirectory:
 
 
 def resume(path: Path, config: dict[str, Any] = CONFIG, fingerprints: dict[str, str] | None = None) -> RunDirectory:
-    fingerprints = fingerprints or {"train": "aa", "test": "bb"}
-    return RunDirectory.resume(path, config=config, seeds={"run": 0}, fingerprints=fingerprints)
+    return RunDirectory.resume(
+        path,
+        config=config,
+        seeds={"run": 0},
+        fingerprints=fingerprints or {"train": "aa", "test": "bb"},
+        resume_command="medcritical self-play --config demo.toml --resume",
+    )
 
 
 def test_a_new_run_records_its_config_code_packages_seeds_and_data(tmp_path: Path):
@@ -234,8 +240,8 @@ def test_a_run_is_kept_whenever_something_is_done_and_at_its_end(tmp_path: Path)
 
 def test_a_run_that_is_stopped_says_so_and_is_kept(tmp_path: Path):
     run, keeper = kept_run(tmp_path / "demo")
-    with pytest.raises(Stopped), run:
-        raise Stopped("SIGTERM")
+    with run:
+        note_end(run, Stopped("SIGTERM"))
     assert list(run.events())[-1]["cause"] == "SIGTERM"
     assert keeper.last_events[-1] == "run stopped"
 

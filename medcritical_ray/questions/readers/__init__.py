@@ -3,18 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.formats import Format
 from medcritical_ray.questions.door import DUPLICATE_ID, UNREADABLE_ROW, BadRow, fault_of
 from medcritical_ray.questions.readers import cmexam, native, pubmedqa
 from medcritical_ray.questions.readers.columns import Columns, first_number, mapped_columns
 from medcritical_ray.questions.readers.exams import EXAMS
 from medcritical_ray.questions.readers.rows import Row, column_names, rows_of
 from medcritical_ray.records import Question
-
-Format = Literal["auto", "native", "cmexam", "medqa", "medmcqa", "medxpertqa", "cmb", "pubmedqa", "mapped"]
-"""`auto` tells the format from the file's columns; `mapped` takes them by a mapping's names, or else by usual ones."""
 
 ToQuestion = Callable[[Mapping[str, Any], str], Question]
 """Makes a question of a row and the id that it has if the row brings none. Raises ValueError for what it cannot be."""

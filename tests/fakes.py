@@ -213,7 +213,8 @@ class SmallRun:
             "config": self.config.model_dump(mode="json"),
             "seeds": {"run": 0},
             "fingerprints": fingerprints(self.config),
+            "resume_command": RESUME_COMMAND,
         }
         if (self.path / "run.json").exists():
             return RunDirectory.resume(self.path, **known)
-        return RunDirectory.create(self.path, **known, resume_command=RESUME_COMMAND)
+        return RunDirectory.create(self.path, **known)

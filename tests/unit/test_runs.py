@@ -1,0 +1,240 @@
+"""`medcritical runs`: what it says of runs in every state, and of damaged ones."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import RESUME_COMMAND, SmallRun, small_config
+
+from jobs.cli import main
+from jobs.self_play import accounted_for, play_to_the_end
+from medcritical_ray.errors import RunFailed
+from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_list import run_row, runs_below
+from medcritical_ray.run_state import note_stage_one_alone, run_state
+from medcritical_ray.stage_one import stage_one
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_waiting_for_the_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+def played(root: Path, **ends: int) -> RunDirectory:
+    """A small run, played until it fails or is killed, if it is."""
+    game = SmallRun(root, small_config()).open(**ends)
+    with game.run:
+        try:
+            play_to_the_end(game)
+        except (RunFailed, KeyboardInterrupt):
+            assert ends
+    return RunDirectory(game.run.path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return played(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="module")
+def root(finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs in every state that a process leaves behind, and one whose record is gone."""
+    root = tmp_path_factory.mktemp("root")
+    shutil.copytree(finished.path, root / "finished")
+    shutil.move(played(root / "a", fails_at=53).path, root / "failed")
+    shutil.move(played(root / "b", killed_at=12).path, root / "interrupted")
+    shutil.copytree(finished.path, root / "nested" / "damaged")
+    (root / "nested" / "damaged" / "run.json").unlink()
+    return root
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict]:
+    assert main(["runs", "--json", *map(str, arguments)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_runs_are_listed_with_state_place_and_accuracy(root: Path, capsys: pytest.CaptureFixture[str]):
+    rows = {Path(row["run"]).name: row for row in listed(capsys, root)}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "finished": "finished",
+        "failed": "failed",
+        "interrupted": "stopped",
+        "damaged": "damaged",
+    }
+    assert (rows["failed"]["iteration"], rows["failed"]["phase"]) == (2, "generate")
+    assert rows["failed"]["cause"] == "RuntimeError('the machine died')"
+    assert rows["interrupted"]["cause"] == "interrupted (Ctrl-C)"
+    summary = json.loads((root / "finished" / "summary.json").read_text())
+    assert rows["finished"]["accuracy"]["value"] == summary["accuracy"]["final"]
+    assert rows["finished"]["version"] == summary["versions"]["final"]
+    assert rows["finished"]["accuracy"]["n"] == 8
+
+
+def test_a_run_says_what_to_do_next(root: Path, capsys: pytest.CaptureFixture[str]):
+    rows = {Path(row["run"]).name: row for row in listed(capsys, root)}
+    assert next(iter(rows["finished"]["next"].items())) == (
+        "export",
+        f"medcritical export --run {root / 'finished'} --out finished-model",
+    )
+    for name in ("failed", "interrupted"):
+        assert next(iter(rows[name]["next"].items())) == ("resume", RESUME_COMMAND)
+        assert rows[name]["next"]["report"] == f"medcritical report {root / name}"
+    assert rows["damaged"]["next"] == {}
+    assert rows["damaged"]["cause"] == f"{root / 'nested' / 'damaged'} has no run.json"
+
+
+def test_the_table_has_a_row_and_a_command_for_each_run(root: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["runs", str(root)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(RESUME_COMMAND) == 2
+    assert f"{root / 'interrupted'}: interrupted (Ctrl-C)" in printed
+    [row] = [line for line in printed.splitlines() if "│ failed" in line]
+    assert [cell.strip() for cell in row.split("│")][3:5] == ["2 of 2", "generate"]
+
+
+def test_a_command_is_given_from_where_it_was_started(finished: RunDirectory, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    events = finished.path / "events.jsonl"
+    started_in = json.loads(events.read_text().splitlines()[0])["directory"]
+    assert run_state(finished).command == f"cd {started_in} && {RESUME_COMMAND}"
+
+
+def test_who_works_on_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run:
+        [row] = listed(capsys, tmp_path)
+        assert row["state"] == "in progress"
+        assert row["holder"].startswith(f"process {os.getpid()} on ")
+        assert "resume" not in row["next"]
+    [row] = listed(capsys, tmp_path)
+    assert (row["state"], row["holder"], row["cause"]) == ("stopped", "", "")
+
+
+def test_a_run_whose_process_was_killed_has_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    script = "import time; from pathlib import Path; from fakes import *; from jobs.self_play import *\n"
+    script += f"game = SmallRun(Path({str(tmp_path)!r}), small_config()).open()\n"
+    script += "game.progress.finish_phase = lambda *_: (print('done', flush=True), time.sleep(60))\n"
+    script += "play_to_the_end(game)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "done\n"
+            [row] = listed(capsys, tmp_path)
+            assert (row["state"], row["phase"]) == ("in progress", "evaluate_base")
+            assert row["holder"].startswith(f"process {process.pid} on ")
+        finally:
+            process.kill()
+    [row] = listed(capsys, tmp_path)
+    assert (row["state"], row["holder"], row["phase"]) == ("stopped", "", "evaluate_base")
+
+
+def test_a_run_that_went_on_after_a_failure_is_no_failed_one(tmp_path: Path):
+    assert run_state(played(tmp_path, fails_at=30)).state == "failed"
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run:
+        assert run_state(game.run).state == "in progress"
+        assert run_state(game.run).cause == ""
+        play_to_the_end(game)
+    assert (run_state(game.run).state, run_state(game.run).num_resumed) == ("finished", 1)
+
+
+def test_stage_one_alone_has_stopped_as_asked_and_its_command_is_that_of_stage_two(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run, accounted_for(game.run):
+        stage_one(game)
+        note_stage_one_alone(game.run, "medcritical self-play --config small.toml --resume")
+    row = run_row(game.run.path)
+    assert (row.state, row.version, row.progress.cause) == ("stopped", 0, "as asked, after stage 1")
+    assert row.progress.command == "medcritical self-play --config small.toml --resume"
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run:
+        play_to_the_end(game)
+    assert run_row(game.run.path).state == "finished"
+
+
+def test_a_failure_between_phases_is_noted_too(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run, pytest.raises(ZeroDivisionError), accounted_for(game.run):
+        raise ZeroDivisionError
+    state = run_state(game.run)
+    assert (state.state, state.cause) == ("failed", "ZeroDivisionError()")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", b"{"),
+        ("run.json", b"[]"),
+        ("run.json", b"\xff\xfe\x00"),
+        ("run.json", json.dumps({"config": {"run": 3}, "seeds": {}, "fingerprints": {}}).encode()),
+        ("summary.json", b"{"),
+        ("iterations/000/metrics.json", b"[1]"),
+        ("iterations/001/metrics.json", b'{"adopted_version": "latest"}'),
+        ("iterations/002/phases/evaluate.json", b'{"test": {"accuracy": 1}}'),
+        ("iterations/002/phases/evaluate.json", b"null"),
+    ],
+)
+def test_a_damaged_run_is_a_row_that_names_the_file(finished: RunDirectory, tmp_path: Path, file: str, content: bytes):
+    path = tmp_path / "damaged"
+    shutil.copytree(finished.path, path)
+    (path / file).write_bytes(content)
+    row = run_row(path)
+    assert row.state == "damaged"
+    assert str(path / file) in row.fault
+    assert "\n" not in row.fault
+
+
+@pytest.mark.parametrize("torn", [b'{"event": "pha', b"\x00\x00", b"[1, 2]\n", b'{"event": 3, "iteration": "x"}\n'])
+def test_events_that_cannot_be_read_are_passed_over(finished: RunDirectory, tmp_path: Path, torn: bytes):
+    path = tmp_path / "torn"
+    shutil.copytree(finished.path, path)
+    with (path / "events.jsonl").open("ab") as file:
+        file.write(torn)
+    assert run_row(path).state == "finished"
+    assert run_row(path).progress.command.endswith(RESUME_COMMAND)
+
+
+def test_the_events_may_be_a_directory(finished: RunDirectory, tmp_path: Path):
+    path = tmp_path / "odd"
+    shutil.copytree(finished.path, path)
+    (path / "events.jsonl").unlink()
+    (path / "events.jsonl").mkdir()
+    assert run_row(path).state == "damaged"
+
+
+def test_runs_within_hidden_directories_and_within_runs_are_passed_over(finished: RunDirectory, tmp_path: Path):
+    for place in ("b/run", "a", ".hidden/run", "b/run/copies/run"):
+        shutil.copytree(finished.path, tmp_path / place)
+    assert list(runs_below(tmp_path)) == [tmp_path / "a", tmp_path / "b" / "run"]
+
+
+def test_a_word_before_the_directories_may_say_what_to_do(root: Path, capsys: pytest.CaptureFixture[str]):
+    assert listed(capsys, "list", root / "finished") == listed(capsys, root / "finished")
+
+
+def test_where_there_is_no_run_the_way_to_one_is_told(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out == "no run in runs: `medcritical demo` makes one\n"
+    assert main(["runs", "gone"]) == 2
+    assert capsys.readouterr().err == "error: gone: no such directory: must be a run, or hold runs\n"
+
+
+def test_a_hundred_runs_are_listed_within_seconds(finished: RunDirectory, tmp_path: Path, capsys):
+    shutil.copytree(finished.path, tmp_path / "run-000")
+    for number in range(1, 100):
+        shutil.copytree(tmp_path / "run-000", tmp_path / f"run-{number:03d}", copy_function=os.link)
+    before = time.process_time()
+    assert len(listed(capsys, tmp_path)) == 100
+    assert time.process_time() - before < 5
