@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import options
 from jobs.cli import run_job
 from jobs.load import Load, ask_for, summary
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "time serving while policies are swapped, beside vLLM's own server"
+EXAMPLES = (
+    "medcritical bench-serve",
+    "medcritical bench-serve --policy runs/demo/policies/v0003 --seconds 30 --clients 8 --json",
+)
 NOISE = 1e-3
 """Of a weight's own size: enough that versions are not of the same bytes, too little to change how long texts are."""
 
@@ -35,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=32, metavar="N", help="that ask at the same time; default: 32")
     parser.add_argument("--swap-every", type=float, default=10, metavar="S", help="a new policy; default: 10 seconds")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="measurements of each server; default: 1")
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
+    options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

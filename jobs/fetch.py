@@ -8,6 +8,11 @@ from jobs.cli import run_job
 
 SUMMARY = "copy a run, or a policy of one, from an object store to a directory"
 
+EXAMPLES = (
+    "medcritical fetch s3://bucket/runs/demo runs/demo",
+    "medcritical fetch s3://bucket/runs/demo/policies/v0003 my-policy",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uri", metavar="URI", help="as s3://bucket/runs/demo, or s3://bucket/runs/demo/policies/v0003")

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import options
 from jobs.cli import run_job
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "serve every policy of a run behind the OpenAI API, also while the run goes on"
+EXAMPLES = (
+    "medcritical serve --run runs/demo",
+    "medcritical serve --run runs/demo --host 0.0.0.0 --port 8080 --api-key-file keys.txt",
+    "medcritical serve --run runs/demo --set serve.max_tokens=512",
+)
 LOOK_S = 0.5
 ANSWER_S = 10.0
 
@@ -32,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key-file", type=Path, metavar="FILE", help="who may ask: one key per line; needed unless host is local"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as serve.max_tokens=512; repeatable"
-    )
+    options.add_set(parser)
 
 
 def run(args: argparse.Namespace) -> int:

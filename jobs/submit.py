@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from medcritical_ray.config import Config
 
 SUMMARY = "run another command as a job on a cluster, after checking what can be checked before"
+EXAMPLES = (
+    "medcritical submit -- self-play --config my.toml",
+    "medcritical submit --no-wait -- study --config jobs/configs/study_clinic.toml --seeds 3 --out study",
+    "medcritical submit --address http://head:8265 -- self-play --config my.toml --resume",
+)
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _WITH_A_RUN_S_CONFIG = ("self-play", "study", "distill")
