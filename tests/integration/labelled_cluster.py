@@ -26,10 +26,12 @@ ENGINES = EnginesConfig(
     num_engines=2, num_cpus=0.5, num_gpus=0, kv_cache_gib=0.1, labels={"medcritical_role": "engines"}
 )
 TRAINERS = TrainersConfig(
-    num_workers=1, num_cpus=0.5, num_gpus=0, max_failures=0, timeout_s=120, labels={"medcritical_role": "trainers"}
+    num_workers=1, num_cpus=0.5, num_gpus=0, max_failures=0, timeout_s=240, labels={"medcritical_role": "trainers"}
 )
-DPO = DpoConfig(method="lora", lora=LoraConfig(rank=4, alpha=8), num_epochs=40, batch_size=8, max_length_tokens=32)
-PATIENCE_S = 60
+DPO = DpoConfig(
+    method="lora", lora=LoraConfig(rank=4, alpha=8), num_epochs=40, batch_size=8, max_length_tokens=32, early_stop=False
+)
+PATIENCE_S = 120
 
 
 def add_node(cluster: Cluster, num_cpus: float, role: str) -> Any:

@@ -27,7 +27,7 @@ def told(tied_policies: tuple[Path, Path]) -> dict[str, Any]:
             "RAY_TMPDIR": directory,
         }
         command = [sys.executable, str(HERE / "labelled_cluster.py"), directory, str(tied_policies[0])]
-        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])
 
