@@ -16,6 +16,7 @@ from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.served import ServedPolicy
 from medcritical_ray.serving.app import make_app
+from medcritical_ray.serving.refusals import Refusal, Refused
 from medcritical_ray.serving.service import Service
 
 pytestmark = pytest.mark.integration
@@ -77,6 +78,13 @@ async def hangs_and_makes_light_of_it() -> Answer:
         return Answer("client disconnected")
 
 
+async def hangs_and_calls_it_a_refusal() -> Answer:
+    try:
+        return await hangs()
+    except asyncio.CancelledError:
+        raise Refused(Refusal(status=400, message="Client disconnected")) from None
+
+
 async def fails() -> Answer:
     raise ZeroDivisionError("secret of the engine")
 
@@ -132,7 +140,7 @@ async def ask(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
     return await client.post("/v1/chat/completions", json={**ASKED, **fields})
 
 
-@pytest.mark.parametrize("behaviour", [hangs, hangs_and_makes_light_of_it])
+@pytest.mark.parametrize("behaviour", [hangs, hangs_and_makes_light_of_it, hangs_and_calls_it_a_refusal])
 def test_a_request_that_takes_too_long_ends_and_leaves_its_place(behaviour: Any, run: RunDirectory):
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         engine.behaviour = behaviour
