@@ -17,8 +17,8 @@ from medcritical_ray.report import write_report
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.tables import count_rows, part_paths, read_part, write_part
 
-PER_QUESTION = 12
-"""Trajectories that a question gets in a round, about: its attempts, their repairs and checks."""
+PER_QUESTION = 24
+"""Trajectories that a question of each of the two rounds comes to: attempts, their repairs and checks."""
 
 
 def large_run(root: Path, num_trajectories: int, num_chars: int = 0) -> RunDirectory:

@@ -123,15 +123,16 @@ class Completions:
         return _stream_of(events_of(response)) if asked.stream else json.dumps(response, ensure_ascii=False).encode()
 
     async def _within(self, deadline: float, awaited: Awaitable[T]) -> T:
-        """Raises Refused if it takes longer; what vLLM returns of a request that was cancelled is no answer."""
-        refused = Refused(timed_out(self._service.config.serve.request_timeout_s))
+        """Raises Refused if it takes longer; whatever vLLM makes of a request that was cancelled is no answer."""
+        limit = asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline) as limit:
+            async with limit:
                 result = await awaited
-        except TimeoutError:
-            raise refused from None
+        except (TimeoutError, Refused):
+            if not limit.expired():
+                raise
         if limit.expired():
-            raise refused
+            raise Refused(timed_out(self._service.config.serve.request_timeout_s))
         return result
 
     async def _events(self, chunks: AsyncIterator[str], deadline: float) -> AsyncIterator[str]:

@@ -127,14 +127,20 @@ class ServingEngine:
 
 
 def _start_vllm(model_dir: Path, config: Config, tokenizer: Path) -> "AsyncLLM":
-    set_environment()
+    # The core's process does the work itself; on the CPU vLLM takes another one for that unless it is told so.
+    set_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0")
     from vllm import AsyncEngineArgs
+    from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    if current_platform.is_cpu():
+        # Else the first request with logprobs, or a sampled one, compiles C++ for a minute while all others wait.
+        os.environ["TORCH_COMPILE_DISABLE"] = "1"
     with told_in_one_line(model_dir):
         arguments = AsyncEngineArgs(
             **vllm_settings(model_dir, config.engines, max_lora_rank(config), max_loras=MAX_LORAS),
             stream_interval=config.serve.stream_interval,
+            distributed_executor_backend="uni" if config.engines.tensor_parallel_size == 1 else None,
             tokenizer=str(tokenizer),
             generation_config="vllm",  # no temperature or penalty of the base's own
             worker_extension_cls="medcritical_ray.serving.worker.PolicyWorker",

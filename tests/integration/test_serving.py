@@ -149,15 +149,15 @@ def test_a_self_corrected_answer_comes_with_the_first_one_and_the_correction(ser
     with ThreadPoolExecutor(8) as pool:
         corrected = list(pool.map(ask, PROMPTS))
     first = texts(server.client, "v0000")
-    assert [answer.self_correction["first_answer"] for answer in corrected] == first
-    outcomes = {answer.self_correction["outcome"] for answer in corrected}
-    assert "corrected" in outcomes
-    for answer in corrected:
+    for answer, text in zip(corrected, first, strict=True):
         way, final = answer.self_correction, answer.choices[0].message.content
-        if way["outcome"] == "corrected":
-            assert final == read_correction(way["first_answer"], way["correction"]).trace
-        else:
-            assert final == way["first_answer"]
+        assert way["first_answer"] == text
+        correction = read_correction(text, way["correction"] or "")
+        assert way["outcome"] in ("unreadable answer", "no room") or (correction is not None) == (
+            way["outcome"] in ("kept", "corrected")
+        )
+        assert final == (correction.trace if way["outcome"] == "corrected" else text)
+    assert any(answer.self_correction["correction"] for answer in corrected)
 
 
 def test_the_harness_sees_the_likelihoods_that_it_sees_at_vllm_s_own_server(

@@ -16,6 +16,7 @@ from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.served import ServedPolicy
 from medcritical_ray.serving.app import make_app
+from medcritical_ray.serving.refusals import Refusal, Refused
 from medcritical_ray.serving.service import Service
 
 pytestmark = pytest.mark.integration
@@ -41,6 +42,7 @@ class FakeEngine:
 
     def __init__(self, *arguments: Any) -> None:
         self.num_inside = 0
+        self.taken: list[str] = []
 
     async def open(self) -> None: ...
 
@@ -49,6 +51,7 @@ class FakeEngine:
     async def add_adapter(self, policy: ServedPolicy) -> None: ...
 
     async def take(self, model_dir: Path) -> None:
+        self.taken.append(model_dir.name)
         if model_dir.name == "v0001":
             raise MedCriticalError("damaged")
 
@@ -77,6 +80,13 @@ async def hangs_and_makes_light_of_it() -> Answer:
         return Answer("client disconnected")
 
 
+async def hangs_and_calls_it_a_refusal() -> Answer:
+    try:
+        return await hangs()
+    except asyncio.CancelledError:
+        raise Refused(Refusal(status=400, message="Client disconnected")) from None
+
+
 async def fails() -> Answer:
     raise ZeroDivisionError("secret of the engine")
 
@@ -97,6 +107,13 @@ async def streams_and_fails() -> AsyncIterator[str]:
     return chunks()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def protocol() -> None:
+    """Imported before any clock runs."""
+    import vllm.entrypoints.openai.chat_completion.protocol
+    import vllm.entrypoints.openai.completion.protocol  # noqa: F401
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
@@ -109,7 +126,7 @@ Scene = Callable[[httpx.AsyncClient, FakeEngine], Awaitable[None]]
 
 
 def play(scene: Scene, run: RunDirectory, **limits: Any) -> None:
-    """A scene with a client and the engine of a service, within ten seconds."""
+    """A scene with a client and the engine of a service, within a minute."""
     engines: list[FakeEngine] = []
 
     def start_engine(*arguments: Any) -> Any:
@@ -117,7 +134,7 @@ def play(scene: Scene, run: RunDirectory, **limits: Any) -> None:
         return engines[0]
 
     async def all_of_it() -> None:
-        config = Config.model_validate({"serve": {"request_timeout_s": 0.3, "poll_s": 0.05, **limits}})
+        config = Config.model_validate({"serve": {"request_timeout_s": 1.0, "poll_s": 0.05, **limits}})
         service = Service(run, config, start_engine)
         await service.start()
         transport = httpx.ASGITransport(make_app(service, []), raise_app_exceptions=False)
@@ -125,14 +142,20 @@ def play(scene: Scene, run: RunDirectory, **limits: Any) -> None:
             await scene(client, engines[0])
         service.close()
 
-    asyncio.run(asyncio.wait_for(all_of_it(), timeout=10))
+    asyncio.run(asyncio.wait_for(all_of_it(), timeout=60))
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)
 
 
 async def ask(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
     return await client.post("/v1/chat/completions", json={**ASKED, **fields})
 
 
-@pytest.mark.parametrize("behaviour", [hangs, hangs_and_makes_light_of_it])
+@pytest.mark.parametrize("behaviour", [hangs, hangs_and_makes_light_of_it, hangs_and_calls_it_a_refusal])
 def test_a_request_that_takes_too_long_ends_and_leaves_its_place(behaviour: Any, run: RunDirectory):
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         engine.behaviour = behaviour
@@ -149,7 +172,7 @@ def test_who_comes_when_it_is_full_is_told_to_come_back(run: RunDirectory):
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         engine.behaviour = hangs
         first = asyncio.create_task(ask(client))
-        await asyncio.sleep(0.05)
+        await until(lambda: engine.num_inside == 1)
         second, ready = await ask(client), await client.get("/ready")
         assert (second.status_code, second.headers["retry-after"]) == (503, "1")
         assert second.json()["error"]["code"] == "overloaded"
@@ -157,7 +180,7 @@ def test_who_comes_when_it_is_full_is_told_to_come_back(run: RunDirectory):
         await first
         assert (await client.get("/ready")).status_code == 200
 
-    play(scene, run, max_requests=1)
+    play(scene, run, max_requests=1, request_timeout_s=3.0)
 
 
 def test_an_engine_that_is_dead_is_not_ready_but_the_server_lives(run: RunDirectory):
@@ -195,12 +218,12 @@ def test_a_policy_that_cannot_be_taken_over_leaves_the_latest_as_it_is(run: RunD
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         engine.behaviour = answers
         run.finish_iteration(0, {"adopted_version": 1})
-        await asyncio.sleep(0.3)
+        await until(lambda: "v0001" in engine.taken)
         assert (await client.get("/v1/models/latest")).json()["root"] == "v0000"
         assert (await ask(client)).json() == {"text": "rest"}
         assert (await ask(client, model="v0001")).status_code == 500
         run.finish_iteration(1, {"adopted_version": 2})
-        await asyncio.sleep(0.3)
+        await until(lambda: "v0002" in engine.taken)
         assert (await client.get("/v1/models/latest")).json()["root"] == "v0002"
 
     play(scene, run)

@@ -173,8 +173,8 @@ def test_an_example_marks_the_lines_of_the_first_step_that_differs(finished: Run
 
 
 def test_a_large_run_with_long_texts_has_a_page_of_bounded_size(tmp_path: Path):
-    run = large_run(tmp_path, 1500, num_chars=MAX_CHARS + 12)
-    assert num_trajectories_of(run) >= 1000
+    run = large_run(tmp_path, 2400, num_chars=MAX_CHARS + 12)
+    assert num_trajectories_of(run) >= 2400
     page = render_report(run)
     assert len(page.encode()) < 6 * MAX_BYTES_PER_OUTCOME + 1_000_000 < 10_000_000
     longest = max(examples_in(page), key=lambda example: len(example["attempt"]))
