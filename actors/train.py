@@ -20,6 +20,7 @@ import pyarrow.dataset
 import ray.data
 import ray.train
 from pyarrow.fs import LocalFileSystem
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -99,6 +100,7 @@ def _fit(
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
     if trainers.num_workers == 0:
         _quieten_this_process()
+    get_or_create_autoscaling_coordinator()  # Ray Data's; if a worker has it start, that worker's machine never goes
     fits_dir = out_dir.with_name(f".{out_dir.name}.fits")
     with _storage(fits_dir, mirror if trainers.num_workers else None) as storage, _shown(on_step) as steps:
         assignment = Assignment(

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import psutil
 import ray
@@ -32,11 +33,12 @@ CONFIG = Config.model_validate(
             "max_in_flight": 1,
             "num_cpus": 1,
             "num_gpus": 0,
+            "labels": {"group": "rollout"},
             "max_model_len": 128,
             "max_num_seqs": 64,
             "kv_cache_gib": 0.25,
         },
-        "trainers": {"num_cpus": 2, "num_gpus": 0, "timeout_s": 240},
+        "trainers": {"num_cpus": 1, "num_gpus": 0, "labels": {"group": "trainer"}, "timeout_s": 240},
         "sft": {"method": "full", "num_epochs": 1, "batch_size": 8, "max_length_tokens": 128, "learning_rate": 1e-2},
         "dpo": {"method": "full", "max_length_tokens": 128},
         "generate": {"sampling": {"max_tokens": 32}},
@@ -100,8 +102,8 @@ def watched() -> Iterator[object]:
         look()
 
 
-def kind_of(node: dict[str, object]) -> str:
-    return {0: "head", 1: "rollout", 2: "trainer"}[int(node["Resources"].get("CPU", 0))]
+def kind_of(node: dict[str, Any]) -> str:
+    return node["Labels"].get("group", "head")
 
 
 def write_and_lose_a_machine(team: RayTeam) -> list[tuple[int, list[Completion]]]:

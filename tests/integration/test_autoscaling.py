@@ -18,11 +18,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 HEAD_ID = "f" * 51 + "00000"
 MACHINES = {
-    "rollout": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
-    "trainer": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
+    "rollout": {"resources": {"CPU": 1}, "labels": {"group": "rollout"}, "node_config": {}, "max_workers": 2},
+    "trainer": {"resources": {"CPU": 1}, "labels": {"group": "trainer"}, "node_config": {}, "max_workers": 1},
     "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
 }
-NOT_NEEDED_HERE = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+COMMANDS = tuple(
+    f"{when}_commands"
+    for when in ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+)
 
 
 @pytest.fixture
@@ -66,8 +69,9 @@ def autoscaling(address: str) -> dict[str, object]:
             "use_node_id_as_ip": True,
         },
         "auth": {},
-        "file_mounts": {},
-        **{f"{who}_commands": [] for who in NOT_NEEDED_HERE},
+        **{key: {} for key in ("file_mounts", "docker")},
+        **{key: [] for key in ("cluster_synced_files", "rsync_exclude", "rsync_filter", *COMMANDS)},
+        "file_mounts_sync_continuously": False,
         "available_node_types": MACHINES,
         "head_node_type": "ray.head.default",
     }
@@ -80,6 +84,8 @@ def environment() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+        "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+        "RAY_enable_autoscaler_v2": "1",  # the older one knows no labels
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }
 
