@@ -62,12 +62,12 @@ def application(args: dict[str, Any]) -> "Application":
     `args` has "run", "api_key_file" and, if anything is to differ from the run's config, "set", a list of KEY=VALUE.
     Raises UserError.
     """
-    from actors.serving import make_application
-
     unknown = sorted(args.keys() - {"run", "api_key_file", "set"})
     if unknown or not {"run", "api_key_file"} <= args.keys():
         raise UserError(f"args: must be run, api_key_file and perhaps set, not {', '.join(sorted(args)) or 'nothing'}")
     run, config = opened(Path(args["run"]), args.get("set", []))
+    from actors.serving import make_application
+
     return make_application(run.path, config, Path(args["api_key_file"]))
 
 

@@ -1,0 +1,80 @@
+"""What `medcritical serve` refuses before anything starts."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.cli import main
+from jobs.serve import application, check_access, check_fit, opened
+from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.config import Config
+from medcritical_ray.errors import UserError
+from medcritical_ray.fit import ClusterResources
+from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run_directory import RunDirectory
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A run that has published one policy."""
+    config = Config().model_dump(mode="json")
+    run = RunDirectory.create(tmp_path / "run", config=config, seeds={}, fingerprints={}, resume_command="")
+    PolicyStore(run.policies).publish(0, base_student_dir(), parent=None, metrics={})
+    return run
+
+
+def test_a_run_is_served_with_its_config_and_what_is_set(run: RunDirectory):
+    path, config = opened(run.path, ["serve.max_tokens=7"])
+    assert path.path == run.path.resolve()
+    assert config == Config.model_validate({"serve": {"max_tokens": 7}})
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["serve", "--run", str(tmp_path)]) == 2
+    assert "no run there" in capsys.readouterr().err
+
+
+def test_a_run_without_policies_is_refused(tmp_path: Path):
+    run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
+    with pytest.raises(UserError, match="has published no policy yet"):
+        opened(run.path, [])
+
+
+def test_a_wrong_setting_is_refused(run: RunDirectory):
+    with pytest.raises(UserError, match=r"serve.max_token: unknown key, did you mean serve.max_tokens\?"):
+        opened(run.path, ["serve.max_token=7"])
+
+
+def test_nobody_is_let_in_from_elsewhere_without_a_key():
+    with pytest.raises(UserError, match=r"--host 0.0.0.0: anybody who reaches it could ask"):
+        check_access("0.0.0.0", 0, None)
+
+
+def test_with_a_key_anybody_may_try(tmp_path: Path):
+    (tmp_path / "keys").write_text("a-key\n")
+    check_access("0.0.0.0", 0, tmp_path / "keys")
+
+
+def test_keys_are_read_before_anything_starts(tmp_path: Path):
+    with pytest.raises(UserError, match="cannot be read"):
+        check_access("127.0.0.1", 0, tmp_path / "keys")
+
+
+def test_a_port_that_another_has_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen there"):
+        check_access("127.0.0.1", taken.getsockname()[1], None)
+
+
+def test_engines_that_the_cluster_has_no_room_for_are_refused():
+    cluster = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, object_store_gib=1, gpu_memory_gib=80)
+    check_fit(Config(), cluster)
+    with pytest.raises(UserError, match=r"2 GPUs needed, 1 there: lower serve.num_replicas or engines.num_gpus"):
+        check_fit(Config.model_validate({"serve": {"num_replicas": 2}}), cluster)
+
+
+@pytest.mark.parametrize("args", [{}, {"run": "runs/demo"}, {"run": "runs/demo", "api_key_file": "f", "port": 1}])
+def test_an_application_of_a_cluster_is_given_a_run_and_keys(args: dict[str, Any]):
+    with pytest.raises(UserError, match="args: must be run, api_key_file and perhaps set"):
+        application(args)
