@@ -205,6 +205,17 @@ def test_events_that_cannot_be_read_are_passed_over(finished: RunDirectory, tmp_
     assert run_row(path).progress.command.endswith(RESUME_COMMAND)
 
 
+def test_a_run_whose_events_are_gone_is_told_by_its_other_files(finished: RunDirectory, tmp_path: Path):
+    path = tmp_path / "silent"
+    shutil.copytree(finished.path, path)
+    events = path / "events.jsonl"
+    events.unlink()
+    assert (run_row(path).state, run_row(path).version, run_row(path).progress.command) == ("finished", 2, "")
+    events.write_text('{"event": "phase done", "iteration": 2, "phase": "pair"}\n')
+    (path / "summary.json").unlink()
+    assert (run_row(path).state, run_row(path).progress.phase) == ("stopped", "pair")
+
+
 def test_the_events_may_be_a_directory(finished: RunDirectory, tmp_path: Path):
     path = tmp_path / "odd"
     shutil.copytree(finished.path, path)
