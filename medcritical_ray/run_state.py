@@ -66,11 +66,10 @@ class _Adoption(BaseModel):
 def run_state(run: RunDirectory) -> RunState:
     """A run has finished or failed, is in progress while a process holds its lock, or else was ended from outside."""
     events = list(_events(run))
-    begins = [number for number, each in enumerate(events) if each.event in _BEGINS]
-    now = events[begins[-1] if begins else 0 :]
-    end = next((each for each in reversed(now) if each.event in _ENDS), None)
-    phase = next((each for each in reversed(events) if each.event in ("phase done", "phase failed")), _Event())
+    begins = [number for number, each in enumerate(events) if each.event in _BEGINS] or [0]
     processes = [events[first:last] for first, last in zip(begins, [*begins[1:], len(events)], strict=True)]
+    end = next((each for each in reversed(processes[-1]) if each.event in _ENDS), None)
+    phase = next((each for each in reversed(events) if each.event in ("phase done", "phase failed")), _Event())
     holder = "" if end else _holder(run)
     state: State = _ENDS[end.event] if end else "in progress" if holder else "stopped"
     return RunState(

@@ -14,8 +14,9 @@ from fakes import RESUME_COMMAND, SmallRun, small_config
 
 from jobs.cli import main
 from jobs.self_play import accounted_for, play_to_the_end
+from jobs.terminal import print_stage_one, wide_console
 from medcritical_ray.errors import RunFailed
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run_list import run_row, runs_below
 from medcritical_ray.run_state import note_stage_one_alone, run_state
 from medcritical_ray.stage_one import stage_one
@@ -149,11 +150,17 @@ def test_a_run_that_went_on_after_a_failure_is_no_failed_one(tmp_path: Path):
     assert (run_state(game.run).state, run_state(game.run).num_resumed) == ("finished", 1)
 
 
-def test_stage_one_alone_has_stopped_as_asked_and_its_command_is_that_of_stage_two(tmp_path: Path):
+def test_stage_one_alone_has_stopped_as_asked_and_its_command_is_that_of_stage_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     game = SmallRun(tmp_path, small_config()).open()
     with game.run, accounted_for(game.run):
         stage_one(game)
         note_stage_one_alone(game.run, "medcritical self-play --config small.toml --resume")
+    print_stage_one(wide_console(), game.run.metrics(STAGE_ONE), "medcritical self-play --config small.toml --resume")
+    printed = capsys.readouterr().out
+    assert "Accuracy on 8 test questions" in printed
+    assert printed.endswith("Version 0 is published. Stage 2: medcritical self-play --config small.toml --resume\n")
     row = run_row(game.run.path)
     assert (row.state, row.version, row.progress.cause) == ("stopped", 0, "as asked, after stage 1")
     assert row.progress.command == "medcritical self-play --config small.toml --resume"
@@ -203,6 +210,17 @@ def test_events_that_cannot_be_read_are_passed_over(finished: RunDirectory, tmp_
         file.write(torn)
     assert run_row(path).state == "finished"
     assert run_row(path).progress.command.endswith(RESUME_COMMAND)
+
+
+def test_a_run_whose_events_are_gone_is_told_by_its_other_files(finished: RunDirectory, tmp_path: Path):
+    path = tmp_path / "silent"
+    shutil.copytree(finished.path, path)
+    events = path / "events.jsonl"
+    events.unlink()
+    assert (run_row(path).state, run_row(path).version, run_row(path).progress.command) == ("finished", 2, "")
+    events.write_text('{"event": "phase done", "iteration": 2, "phase": "pair"}\n')
+    (path / "summary.json").unlink()
+    assert (run_row(path).state, run_row(path).progress.phase) == ("stopped", "pair")
 
 
 def test_the_events_may_be_a_directory(finished: RunDirectory, tmp_path: Path):
