@@ -38,13 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plays the run that the config describes. Raises UserError or RunFailed."""
-    from actors.cluster import is_submitted_job
     from medcritical_ray.config_files import load_config
-    from medcritical_ray.locations import check_outlives_job
 
     config = load_config(args.config, args.set)
-    if is_submitted_job():
-        check_outlives_job("run.directory", config.run.directory)
     if args.dry_run:
         return dry_run(config)
     return play(config, resume=args.resume, command=options.command_line("self-play", args, "--resume"))
@@ -96,12 +92,15 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
 @contextmanager
 def opened(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
     """The run, locked, and connected to a cluster that has room for it unless it is finished."""
-    from actors.cluster import connected
+    from actors.cluster import connected, is_submitted_job
     from actors.storage import check_storage
+    from medcritical_ray.locations import check_outlives_job
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.trackers import check_tracker
 
     check_tracker(config.run)
+    if is_submitted_job():
+        check_outlives_job("run.directory", config.run.directory)
     plan = plan_of(config)
     with ExitStack() as stack:
 
