@@ -24,8 +24,8 @@ EXAMPLES = (
 )
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-_WITH_A_RUN_S_CONFIG = ("self-play", "study", "distill")
-_WITH_A_PLAN = ("self-play", "study")
+_WITH_A_RUN_S_CONFIG = ("self-play", "sft", "study", "distill")
+_WITH_A_PLAN = ("self-play", "sft", "study")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +99,7 @@ def checked_config(
     if command not in _WITH_A_RUN_S_CONFIG:
         return None
     config = load_config(working_dir / file, parsed.set)
-    if command == "self-play":
+    if command in ("self-play", "sft"):
         check_outlives_job("run.directory", config.run.directory)
     return config
 

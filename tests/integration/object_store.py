@@ -1,12 +1,16 @@
 """A real S3 server on this machine (moto's, over HTTP), and what is in it."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import boto3
-from moto.server import ThreadedMotoServer
 
+PATIENCE_S = 60
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -51,11 +55,27 @@ class ObjectStore:
 
 @contextmanager
 def s3_server() -> Iterator[ObjectStore]:
+    """In a process of its own: vLLM looks into all that a process has imported, which some of Flask does not bear."""
     os.environ |= CREDENTIALS
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield ObjectStore(f"http://{host}:{port}")
+        _await_port(port, server)
+        yield ObjectStore(f"http://127.0.0.1:{port}")
     finally:
-        server.stop()
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def _await_port(port: int, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"the server did not answer in {PATIENCE_S} s")

@@ -32,10 +32,8 @@ def config(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def opened(config: Config, *, resume: bool = False) -> RunDirectory:
     mirror = settled_mirror(config, resume=resume, resume_command=COMMAND)
     assert mirror is not None
-    what = {"config": {}, "seeds": {}, "fingerprints": {}, "keeper": mirror}
-    if resume:
-        return RunDirectory.resume(mirror.root, **what)
-    return RunDirectory.create(mirror.root, **what, resume_command=COMMAND)
+    what = {"config": {}, "seeds": {}, "fingerprints": {}, "resume_command": COMMAND, "keeper": mirror}
+    return RunDirectory.resume(mirror.root, **what) if resume else RunDirectory.create(mirror.root, **what)
 
 
 def prefix_of(config: Config) -> str:
