@@ -53,6 +53,6 @@ lock: .bootstrap/uv-$(UV_VERSION)
 $(INSTALLED): .bootstrap/uv-$(UV_VERSION) requirements/$(ACCELERATOR).txt pyproject.toml
 	test -x $(BIN)/python || tools/uv.sh venv --quiet --python .bootstrap/bin/python .venv
 	rm -f .venv/installed-*
-	tools/uv.sh pip sync --python $(BIN)/python requirements/$(ACCELERATOR).txt
+	tools/uv.sh pip sync --compile-bytecode --python $(BIN)/python requirements/$(ACCELERATOR).txt
 	tools/uv.sh pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
