@@ -35,7 +35,7 @@ PATIENCE_S = 120
 
 
 def add_node(cluster: Cluster, num_cpus: float, role: str) -> Any:
-    options = {"memory": 2**32, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
+    options = {"memory": 2**32, "object_store_memory": 100 * 2**20}
     return cluster.add_node(num_cpus=num_cpus, labels={"medcritical_role": role}, include_dashboard=False, **options)
 
 
