@@ -21,6 +21,7 @@ import ray.data
 import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+from ray.data._internal.stats import get_or_create_stats_actor
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -100,7 +101,7 @@ def _fit(
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
     if trainers.num_workers == 0:
         _quieten_this_process()
-    get_or_create_autoscaling_coordinator()  # Ray Data's; if a worker has it start, that worker's machine never goes
+    _start_helpers_of_data()
     fits_dir = out_dir.with_name(f".{out_dir.name}.fits")
     with _storage(fits_dir, mirror if trainers.num_workers else None) as storage, _shown(on_step) as steps:
         assignment = Assignment(
@@ -160,6 +161,13 @@ def _shown(on_step: OnStep | None) -> Iterator[Steps | None]:
         yield steps
     finally:
         steps.close()
+
+
+def _start_helpers_of_data() -> None:
+    """Ray Data's own actors, on this machine. Else a worker has them start on its machine when it reads its rows, and they
+    outlive the training: an autoscaler would never let that machine go."""
+    get_or_create_autoscaling_coordinator()
+    get_or_create_stats_actor()
 
 
 def _quieten_this_process() -> None:
