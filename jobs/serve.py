@@ -126,7 +126,7 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_fil
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
     target = serve.RunTarget(make_application(run.path, config, key_file), name=name, route_prefix="/")
     try:
-        serve.run_many([target], wait_for_applications_running=False)
+        serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
         await_running(name, config.engines.start_timeout_s)
         check_answer(host, port)
         yield name
@@ -138,16 +138,26 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_fil
 
 def await_running(name: str, timeout_s: float) -> None:
     """Raises RunFailed if the application cannot be started, WaitTimeout if it is not there in time."""
+    deadline = time.monotonic() + timeout_s
+    while (state := _state(name))[0] != "RUNNING":
+        status, reason = state
+        if status == "DEPLOY_FAILED":
+            raise RunFailed(f"{name} cannot be served: {reason}")
+        if time.monotonic() > deadline:
+            raise WaitTimeout(f"{name} is not served after {timeout_s:g} s ({reason}): raise engines.start_timeout_s")
+        time.sleep(LOOK_S)
+
+
+def _state(name: str) -> tuple[str, str]:
+    """The application's status, as Serve calls it, and the last line of what Serve says about it."""
     from ray import serve
 
-    deadline = time.monotonic() + timeout_s
-    while (status := serve.status().applications[name]).status != "RUNNING":
-        reasons = " ".join(each.message for each in status.deployments.values()) or status.message
-        if status.status == "DEPLOY_FAILED":
-            raise RunFailed(f"{name} cannot be served: {reasons}")
-        if time.monotonic() > deadline:
-            raise WaitTimeout(f"{name} is not served after {timeout_s:g} s ({reasons}): raise engines.start_timeout_s")
-        time.sleep(LOOK_S)
+    application = serve.status().applications.get(name)
+    if application is None:
+        return "", "unknown to Serve"
+    messages = [each.message for each in application.deployments.values()]
+    lines = "\n".join([application.message, *messages]).strip().splitlines()
+    return application.status, lines[-1] if lines else application.status
 
 
 def check_answer(host: str, port: int) -> None:
