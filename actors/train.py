@@ -164,8 +164,8 @@ def _shown(on_step: OnStep | None) -> Iterator[Steps | None]:
 
 
 def _start_helpers_of_data() -> None:
-    """Ray Data's own actors, on this machine. Else they start on that of a worker, when it reads its rows, and outlive the
-    training: an autoscaler would never let that machine go."""
+    """Ray Data's own actors, on this machine. Else they start on that of a worker, when it reads its rows, and outlive
+    the training: an autoscaler would never let that machine go."""
     get_or_create_autoscaling_coordinator()
     get_or_create_stats_actor()
 

@@ -78,7 +78,9 @@ def test_sigterm_is_raised_where_a_cluster_is_in_use_and_only_once():
 
 
 TWO_NODES = """
-import json, sys
+import os, sys
+from pathlib import Path
+import ray
 from ray.cluster_utils import Cluster
 from actors.storage import check_storage
 from medcritical_ray.config import Config
@@ -86,13 +88,17 @@ from medcritical_ray.errors import MedCriticalError
 
 size = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 cluster = Cluster(initialize_head=True, connect=True, head_node_args=size)
+Path("elsewhere").mkdir()
+os.chdir("elsewhere")  # the working directory of all that the second node starts
 cluster.add_node(**size)
+os.chdir("..")
 for directory in sys.argv[1:]:
     try:
         check_storage(Config.model_validate({"run": {"directory": directory}}))
         print("shared")
     except MedCriticalError as error:
         print(f"{type(error).__name__}: {error}")
+ray.shutdown()
 cluster.shutdown()
 """
 
