@@ -63,8 +63,7 @@ def make_app(service: Service, keys: Sequence[bytes]) -> Starlette:
     async def model(request: Request) -> Response:
         check(request)
         name = request.path_params["name"]
-        service.model(name)
-        return JSONResponse(next(card for card in service.models() if card["id"] == name))
+        return JSONResponse(service.card(name))
 
     return Starlette(
         routes=[

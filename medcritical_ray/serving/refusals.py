@@ -63,6 +63,10 @@ def overloaded(max_requests: int) -> Refusal:
     return Refusal(status=503, message=message, code="overloaded")
 
 
+def unavailable() -> Refusal:
+    return Refusal(status=503, message="The engine is being replaced: try again later.", code="unavailable")
+
+
 def timed_out(timeout_s: float) -> Refusal:
     return Refusal(status=504, message=f"Not finished after {timeout_s:g} s.", code="timeout")
 

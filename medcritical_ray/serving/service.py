@@ -18,7 +18,7 @@ from medcritical_ray.served import ServedPolicy, served_policy
 from medcritical_ray.serving.correcting import self_correct
 from medcritical_ray.serving.engine import ServingEngine
 from medcritical_ray.serving.model_ids import LATEST, ModelId, model_name, read_model_id
-from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unknown_model
+from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unavailable, unknown_model
 from medcritical_ray.serving.turns import Turns
 
 logger = logging.getLogger("ray.serve")
@@ -63,7 +63,9 @@ class Service:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Counts a request. Raises Refused if there are too many already."""
+        """Counts a request. Raises Refused if there are too many already, or if the engine is dead."""
+        if not self.is_alive:
+            raise Refused(unavailable())
         if not self.is_ready:
             raise Refused(overloaded(self.config.serve.max_requests))
         self._num_requests += 1
@@ -80,6 +82,11 @@ class Service:
         """All published policies, and the latest, as the API lists them."""
         names = {model_name(version): version for version in self._store.versions()}
         return [self._card(name, version) for name, version in {**names, LATEST: self._latest.version}.items()]
+
+    def card(self, name: str) -> dict[str, Any]:
+        """One of them. Raises Refused if there is no such policy."""
+        version = self.model(name).version
+        return self._card(name, self._latest.version if version is None else version)
 
     def model(self, name: str) -> ModelId:
         """Raises Refused if there is no such policy, or if it cannot be served."""

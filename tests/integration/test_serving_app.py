@@ -188,6 +188,8 @@ def test_an_engine_that_is_dead_is_not_ready_but_the_server_lives(run: RunDirect
         engine.is_alive = False
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/ready")).status_code == 503
+        refused = await ask(client)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
 
     play(scene, run)
 
@@ -224,7 +226,7 @@ def test_a_policy_that_cannot_be_taken_over_leaves_the_latest_as_it_is(run: RunD
         assert (await ask(client, model="v0001")).status_code == 500
         run.finish_iteration(1, {"adopted_version": 2})
         await until(lambda: "v0002" in engine.taken)
-        assert (await client.get("/v1/models/latest")).json()["root"] == "v0002"
+        assert (await client.get("/v1/models/latest:self-correct")).json()["root"] == "v0002"
 
     play(scene, run)
 
