@@ -59,3 +59,4 @@ def scraped(port: int) -> Iterator[Scraped]:
     finally:
         ended.set()
         thread.join()
+        fetch()  # what a process told as it ended
