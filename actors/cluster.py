@@ -29,6 +29,8 @@ _ENVIRONMENT = {
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 _HOST_AND_PORT = re.compile(r"(?:ray://)?\[?(?P<host>[^/\]]+)\]?:(?P<port>\d+)")
 _RETRY_S = 0.5
+_SIGNALS: list[str] = []
+"""Those that have told this process to end."""
 
 
 @contextmanager
@@ -73,6 +75,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _SIGNALS.append("SIGTERM")
         raise Stopped("SIGTERM")
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -80,6 +83,13 @@ def stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def stopped_or(error: BaseException) -> BaseException:
+    """The error; or Stopped, if it is an interrupt that comes of SIGTERM: Ray's waits raise KeyboardInterrupt in place of
+    what a handler has raised."""
+    is_interrupt = isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped)
+    return Stopped(_SIGNALS[-1]) if is_interrupt and _SIGNALS else error
 
 
 def _start(config: ClusterConfig) -> None:

@@ -174,7 +174,12 @@ def accounted_for(run: "RunDirectory") -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        note_end(run, error)
+        from actors.cluster import stopped_or
+
+        end = stopped_or(error)
+        note_end(run, end)
+        if end is not error:
+            raise end from error
         raise
     finally:
         if not isinstance(sys.exception(), Stopped):
