@@ -86,8 +86,8 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 
 def stopped_or(error: BaseException) -> BaseException:
-    """The error; or Stopped, if it is an interrupt that comes of SIGTERM: Ray's waits raise KeyboardInterrupt in place of
-    what a handler has raised."""
+    """The error; or Stopped, if it is an interrupt that comes of SIGTERM: Ray's waits raise KeyboardInterrupt, whatever
+    a handler has raised."""
     is_interrupt = isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped)
     return Stopped(_SIGNALS[-1]) if is_interrupt and _SIGNALS else error
 
