@@ -46,8 +46,7 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
             yield _resources(run_directory, grows=config.autoscales)
         return
     os.environ.update(_ENVIRONMENT)
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    if address:
+    if address := joined_address(config):
         _join(address, config.connect_timeout_s)
     else:
         _start(config)
@@ -56,6 +55,11 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
             yield _resources(run_directory, grows=config.autoscales)
     finally:
         ray.shutdown()
+
+
+def joined_address(config: ClusterConfig) -> str | None:
+    """That of the cluster which is joined; None if one is started."""
+    return config.address or os.environ.get("RAY_ADDRESS")
 
 
 def is_submitted_job() -> bool:

@@ -162,7 +162,7 @@ def vllm_server(policy: Path, config: "Config", tokenizer: Path, port: int) -> I
     log = tokenizer.parent / "vllm.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(policy), *words],
+            [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(policy), *words],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"},
             stdout=file,
             stderr=subprocess.STDOUT,

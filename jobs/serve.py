@@ -1,6 +1,7 @@
 """Serves the policies of a run behind the OpenAI API: `medcritical serve --run DIR`."""
 
 import argparse
+import logging
 import signal
 import socket
 import sys
@@ -120,8 +121,10 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_fil
     """Yields the application's name, that of the run, once it answers; it is gone when the block ends."""
     from ray import serve
 
+    from actors.cluster import joined_address
     from actors.serving import make_application
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     name = run.path.name
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
     target = serve.RunTarget(make_application(run.path, config, key_file), name=name, route_prefix="/")
@@ -132,7 +135,7 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_fil
         yield name
     finally:
         serve.delete(name)
-        if not serve.status().applications:  # those of others stay
+        if joined_address(config.cluster) and not serve.status().applications:  # those of others stay
             serve.shutdown()
 
 
