@@ -11,13 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from head import TOKEN, head_node
 from object_store import CREDENTIALS, ObjectStore
-from tiny_run import CONFIG, PATIENCE_S, REPOSITORY, SETTINGS
+from tiny_run import CONFIG, PATIENCE_S, REPOSITORY, SETTINGS, KilledRun
 
 from actors.submission import package_of
 from medcritical_ray.errors import UserError
+from medcritical_ray.mirror import fetch
+from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -126,8 +130,10 @@ def test_what_is_wrong_with_a_job_is_told_before_anything_is_sent(cluster: tuple
     assert "No jobs" in ray_job("list", cluster[0]).stdout or "[]" in ray_job("list", cluster[0]).stdout
 
 
-def test_a_submitted_run_is_stopped_and_the_object_store_says_so(cluster: tuple[str, Path], store: ObjectStore):
-    address = cluster[0]
+def test_a_submitted_run_is_stopped_and_goes_on_from_the_object_store_alone(
+    cluster: tuple[str, Path], store: ObjectStore, killed_run: KilledRun, tmp_path: Path
+):
+    address, copies = cluster
     run_words = [*SELF_PLAY, "--set", f"run.directory={store.uri('runs')}"]
     exit_codes, _ = told(["submit", "--address", address, "--no-wait", "--", *run_words])
     assert exit_codes == [0]
@@ -138,6 +144,22 @@ def test_a_submitted_run_is_stopped_and_the_object_store_says_so(cluster: tuple[
     await_no_engine()
     events = [json.loads(line) for line in store.read("runs/tiny/events.jsonl").splitlines()]
     assert (events[-1]["event"], events[-1]["cause"]) == ("run stopped", "SIGTERM")
+
+    (working_copy,) = copies.glob("*/tiny")
+    working_copy.rename(tmp_path / "lost")
+    script = ["python", "-m", "jobs.self_play", *run_words[1:], "--resume"]
+    done = ray_job("submit", address, "--working-dir", ".", "--", *script)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Accuracy on 20 test questions" in done.stdout
+    fetch(store.uri("runs/tiny"), tmp_path / "fetched")
+    fetched, local = RunDirectory(tmp_path / "fetched"), killed_run.run
+    PolicyStore(fetched.policies).verify(1)
+    assert [event["event"] for event in fetched.events()].count("run resumed") == 1
+    assert fetched.steps(1, "train") == local.steps(1, "train")
+    parts = sorted(path.relative_to(local.path) for path in local.path.rglob("*.parquet"))
+    assert parts == sorted(path.relative_to(fetched.path) for path in fetched.path.rglob("*.parquet"))
+    for part in parts:
+        assert pq.read_table(fetched.path / part).equals(pq.read_table(local.path / part)), part
 
 
 def test_a_working_directory_that_is_too_large_is_refused_with_its_largest_entries(tmp_path: Path):
