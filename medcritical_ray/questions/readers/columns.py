@@ -5,12 +5,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.questions.door import one_line_option, sorted_letters
+from medcritical_ray.questions.door import AMBIGUOUS_KEY, RowFault, one_line_option, sorted_letters
 from medcritical_ray.records import LETTERS, Option, Question, lettered
 
 _KNOWN_NAMES: dict[str, tuple[str, ...]] = {
@@ -21,6 +21,9 @@ _KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "id": ("id",),
 }
 """Where each field is looked for if a mapping does not name its column."""
+
+_FIELDS = ("stem", "options", "key", "explanation", "id", "labels")
+"""What a mapping may name."""
 
 _LINE_BREAK = re.compile(r"\\n|\r\n|\r|\n")
 _LETTERED_LINE = re.compile(r"\(?([A-Z])(?:[.)、:．：]\s*|\s+)(.*)|([A-Z])")
@@ -45,25 +48,35 @@ class Columns:
     labels: tuple[str, ...] = ()
     stem_end: str | None = None
     """What the stem ends before, where the options are told again in it."""
+    has_escaped_breaks: bool = False
+    """Whether a backslash and an n in stem and explanation are a line break; elsewhere they may begin a formula."""
+    key_is_number: bool = False
+    """Whether a number is never an option's text, even where options are numbers."""
 
     @property
     def required(self) -> frozenset[str]:
         return frozenset({self.stem, *self.options, self.key})
 
     def question_of(self, row: Mapping[str, Any], question_id: str, source: str, first_number: int) -> Question:
-        """The question of a row, unchecked. Raises ValueError if a value has a form that is not known."""
+        """The question of a row, unchecked. Raises ValueError if a value has a form that is not known, and RowFault if
+        its key may be either of two options."""
         options = _options(row, self.options)
+        key = row.get(self.key)
+        if not self.key_is_number and _is_ambiguous(key, options, first_number):
+            raise RowFault(AMBIGUOUS_KEY)
         return Question(
             id=_text(row.get(self.id)) if self.id and row.get(self.id) not in (None, "") else question_id,
             source=source,
-            stem=_text(row.get(self.stem)).split(self.stem_end)[0].strip()
-            if self.stem_end
-            else _text(row.get(self.stem)),
+            stem=self._prose(row, self.stem).partition(self.stem_end or "\0")[0].strip(),
             options=options,
-            key=key_letters(row.get(self.key), options, first_number),
-            explanation=(_text(row.get(self.explanation)) or None) if self.explanation else None,
+            key=key_letters(key, options, first_number),
+            explanation=(self._prose(row, self.explanation) or None) if self.explanation else None,
             labels={name: label for name in self.labels if (label := _text(row.get(name)))},
         )
+
+    def _prose(self, row: Mapping[str, Any], column: str) -> str:
+        text = _text(row.get(column))
+        return _LINE_BREAK.sub("\n", text).strip() if self.has_escaped_breaks else text
 
 
 def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> Columns:
@@ -73,10 +86,9 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
     `options` and `labels` may name several columns, separated by commas. Raises UserError, naming the columns that
     exist, if one does not, or if a field has none.
     """
-    known = [field.name for field in fields(Columns)]
-    unknown = sorted(set(mapping) - set(known))
+    unknown = sorted(set(mapping) - set(_FIELDS))
     if unknown:
-        raise UserError(f"a question has no field {', '.join(unknown)}: a mapping may name {', '.join(known)}")
+        raise UserError(f"a question has no field {', '.join(unknown)}: a mapping may name {', '.join(_FIELDS)}")
     named = {field: _split(columns) for field, columns in mapping.items()}
     missing = sorted({column for columns in named.values() for column in columns} - set(found))
     if missing:
@@ -121,6 +133,12 @@ def key_letters(value: Any, options: tuple[Option, ...], first: int) -> str:
     if _LETTERS_ONLY.fullmatch(letters):
         return sorted_letters(re.sub(r"[^A-J]", "", letters))
     return next((option.letter for option in options if option.text == " ".join(text.split())), text and "?")
+
+
+def _is_ambiguous(key: Any, options: tuple[Option, ...], first: int) -> bool:
+    """Whether a key is the number of one option and the text of another: "3" of 2, 3, 4 and 5."""
+    of_text = [option.letter for option in options if option.text == str(key).strip()]
+    return _number(key) is not None and bool(of_text) and key_letters(key, options, first) not in of_text
 
 
 def _options(row: Mapping[str, Any], columns: tuple[str, ...]) -> tuple[Option, ...]:
