@@ -78,8 +78,9 @@ def _server(facts: Facts, form: Form) -> str:
     engines = facts.config.engines
     served = "DIRECTORY"
     if form == "adapter":
+        rank = served_rank(facts.lora_rank or 1)
         served = (
-            f"BASE --tokenizer DIRECTORY --enable-lora --lora-modules policy=DIRECTORY --max-lora-rank {served_rank(facts.lora_rank or 1)} "
+            f"BASE --tokenizer DIRECTORY --enable-lora --lora-modules policy=DIRECTORY --max-lora-rank {rank} "
             "--generation-config vllm"
         )
     return f"vllm serve {served} --dtype {engines.dtype} --max-model-len {engines.max_model_len}"
