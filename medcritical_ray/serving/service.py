@@ -99,18 +99,19 @@ class Service:
 
     @asynccontextmanager
     async def turn(self, model: ModelId) -> AsyncIterator[ServedPolicy]:
-        """The policy that is asked; it stays in the engine for as long as the block lasts."""
-
-        def wanted() -> ServedPolicy:
-            return self._latest if model.version is None else self._policy(model.version)
-
+        """The policy that is asked; it stays in the engine for as long as the block lasts. Raises Refused."""
+        try:
+            named = None if model.version is None else self._policy(model.version)
+        except (UserError, OSError) as error:  # a file system that is away may come back
+            logger.error("%s", error)
+            raise Refused(_unusable(model)) from None
         async with AsyncExitStack() as stack:
             try:
-                policy = await stack.enter_async_context(self._turns.at(wanted))
+                policy = await stack.enter_async_context(self._turns.at(lambda: named or self._latest))
             except MedCriticalError as error:
                 logger.error("%s", error)
-                if model.version is not None:
-                    self._unusable.add(model.version)
+                if named:
+                    self._unusable.add(named.version)
                 raise Refused(_unusable(model)) from None
             yield policy
 

@@ -42,6 +42,7 @@ class FakeEngine:
 
     def __init__(self, *arguments: Any) -> None:
         self.num_inside = 0
+        self.take_s = 0.0
         self.taken: list[str] = []
 
     async def open(self) -> None: ...
@@ -52,6 +53,7 @@ class FakeEngine:
 
     async def take(self, model_dir: Path) -> None:
         self.taken.append(model_dir.name)
+        await asyncio.sleep(self.take_s)
         if model_dir.name == "v0001":
             raise MedCriticalError("damaged")
 
@@ -229,6 +231,27 @@ def test_a_policy_that_cannot_be_taken_over_leaves_the_latest_as_it_is(run: RunD
         assert (await client.get("/v1/models/latest:self-correct")).json()["root"] == "v0002"
 
     play(scene, run)
+
+
+@pytest.mark.parametrize("while_taking", [False, True])
+def test_a_policy_whose_files_are_away_fails_those_who_name_it_alone_and_until_they_are_back(
+    while_taking: bool, run: RunDirectory
+):
+    weights = run.policies / "v0002" / "model.safetensors"
+
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour, engine.take_s = answers, 0.2
+        weights.rename(run.path / "away")
+        other = asyncio.create_task(ask(client, model="v0001" if while_taking else "latest"))
+        await until(lambda: bool(engine.taken) or not while_taking)
+        asked = asyncio.create_task(ask(client, model="v0002"))
+        assert (await asked).json()["error"]["message"] == "v0002 cannot be loaded: the server's log says why."
+        assert (await other).status_code == (500 if while_taking else 200)
+        assert (await ask(client)).json() == {"text": "rest"}
+        (run.path / "away").rename(weights)
+        assert (await ask(client, model="v0002")).json() == {"text": "rest"}
+
+    play(scene, run, request_timeout_s=5.0)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405)])
