@@ -30,8 +30,7 @@ class PolicyServer:
 
     def check_health(self) -> None:
         """Serve replaces whoever raises here."""
-        if not self._service.is_alive:
-            raise RuntimeError("the engine is dead")
+        self._service.check_health()
 
 
 def make_application(run: Path, config: Config, key_file: Path | None) -> serve.Application:

@@ -233,6 +233,41 @@ def test_a_policy_that_cannot_be_taken_over_leaves_the_latest_as_it_is(run: RunD
     play(scene, run)
 
 
+def test_a_policy_that_is_adopted_while_its_files_are_away_is_taken_over_once_they_are_back(
+    run: RunDirectory, caplog: pytest.LogCaptureFixture
+):
+    weights = run.policies / "v0002" / "model.safetensors"
+
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        weights.rename(run.path / "away")
+        run.finish_iteration(0, {"adopted_version": 2})
+        await until(lambda: "holds no weights" in caplog.text)
+        (run.path / "away").rename(weights)
+        await until(lambda: "v0002" in engine.taken)
+        assert (await client.get("/v1/models/latest")).json()["root"] == "v0002"
+
+    play(scene, run)
+
+
+def test_a_service_that_does_not_follow_its_run_any_more_is_not_healthy(run: RunDirectory):
+    class NoAdapters(FakeEngine):
+        async def add_adapter(self, policy: ServedPolicy) -> None:
+            if policy.version:
+                raise ZeroDivisionError("nobody meant this")
+
+    async def scene() -> None:
+        service = Service(run, Config.model_validate({"serve": {"poll_s": 0.01}}), NoAdapters)
+        await service.start()
+        service.check_health()
+        run.finish_iteration(0, {"adopted_version": 2})
+        await until(service._follower.done)
+        with pytest.raises(ZeroDivisionError, match="nobody meant this"):
+            service.check_health()
+        service.close()
+
+    asyncio.run(asyncio.wait_for(scene(), timeout=60))
+
+
 @pytest.mark.parametrize("while_taking", [False, True])
 def test_a_policy_whose_files_are_away_fails_those_who_name_it_alone_and_until_they_are_back(
     while_taking: bool, run: RunDirectory
