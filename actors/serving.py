@@ -40,7 +40,11 @@ def make_application(run: Path, config: Config, key_file: Path | None) -> serve.
         name=DEPLOYMENT,
         num_replicas=limits.num_replicas,
         max_ongoing_requests=4 * limits.max_requests,
-        ray_actor_options={"num_cpus": engines.num_cpus, "num_gpus": engines.num_gpus},
+        ray_actor_options={
+            "num_cpus": engines.num_cpus,
+            "num_gpus": engines.num_gpus,
+            "label_selector": engines.labels,
+        },
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=limits.stop_timeout_s,
         logging_config={"enable_access_log": False},

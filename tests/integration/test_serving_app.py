@@ -268,6 +268,14 @@ def test_a_service_that_does_not_follow_its_run_any_more_is_not_healthy(run: Run
     asyncio.run(asyncio.wait_for(scene(), timeout=60))
 
 
+def test_replicas_ask_for_the_nodes_and_the_resources_of_engines():
+    from actors.serving import make_application
+
+    engines = {"num_cpus": 2, "num_gpus": 1, "labels": {"role": "engine"}}
+    options = make_application(Path("run"), Config.model_validate({"engines": engines}), None)._bound_deployment
+    assert options.ray_actor_options == {"num_cpus": 2, "num_gpus": 1, "label_selector": {"role": "engine"}}
+
+
 @pytest.mark.parametrize("while_taking", [False, True])
 def test_a_policy_whose_files_are_away_fails_those_who_name_it_alone_and_until_they_are_back(
     while_taking: bool, run: RunDirectory
