@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
     from medcritical_ray.config import Config
+    from medcritical_ray.fit import ClusterResources
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "serve every policy of a run behind the OpenAI API, also while the run goes on"
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     check_access(args.host, args.port, args.api_key_file)
     with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        check_fit(config, resources)
+        check_fit(run, config, resources)
         with serving(run, config, args.host, args.port, args.api_key_file) as name:
             print(f"{name}: http://{_shown(args.host)}:{args.port}/v1", flush=True)
             signal.pause()
@@ -104,16 +105,18 @@ def check_access(host: str, port: int, key_file: Path | None) -> None:
         raise UserError(f"--host {host} --port {port}: cannot listen there: {error}") from None
 
 
-def check_fit(config: "Config", resources: Any) -> None:
-    """Raises UserError if the cluster has too few CPUs or GPUs for the engines."""
-    engines, num = config.engines, config.serve.num_replicas
-    for what, needed, there in (
-        ("CPUs", num * engines.num_cpus, resources.num_cpus),
-        ("GPUs", num * engines.num_gpus, resources.num_gpus),
-    ):
-        if needed > there:
-            key = f"serve.num_replicas or engines.num_{what.lower()}"
-            raise UserError(f"{needed:g} {what} needed, {there:g} there: lower {key}")
+def check_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
+    """Raises UserError, naming what is short and what to change, if the engines do not fit the cluster."""
+    from medcritical_ray.fit import check_engines_fit
+    from medcritical_ray.model_files import check_model
+    from medcritical_ray.policies import PolicyStore
+    from medcritical_ray.run_state import adopted_version
+    from medcritical_ray.served import served_policy
+
+    version = adopted_version(run)
+    first = served_policy(version, PolicyStore(run.policies).get(version).path)
+    served = [(config, check_model(first.model_dir))]
+    check_engines_fit(served, config.serve.num_replicas, resources, knob="serve.num_replicas")
 
 
 @contextmanager

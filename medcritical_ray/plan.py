@@ -74,13 +74,13 @@ def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
         engine=engine_memory(config, size) if engines.num_gpus > 0 else None,
         trainer=trainer_memory(config, size) if trainers.num_gpus > 0 else None,
         gpu_uses=gpu_uses(config),
-        engines_claim=engines_claim(config, num_engines, num_engines * estimates.engine_memory_gib(config, size)),
+        engines_claim=engines_claim(config, num_engines, estimates.engine_memory_gib(config, size)),
         trainers_claim=_trainers_claim(config, size),
         disk_gib=estimates.disk_gib(config, size),
     )
 
 
-def engines_claim(config: Config, num_engines: int, memory_gib: float) -> Claim:
+def engines_claim(config: Config, num_engines: int, gib_each: float, knob: str = "engines.num_engines") -> Claim:
     engines = config.engines
     return Claim(
         who="engines",
@@ -88,8 +88,8 @@ def engines_claim(config: Config, num_engines: int, memory_gib: float) -> Claim:
         labels=engines.labels,
         num_cpus=num_engines * engines.num_cpus,
         num_gpus=gpus_for(num_engines * [engines.num_gpus]),
-        memory_gib=memory_gib,
-        knobs="engines.num_engines",
+        memory_gib=num_engines * gib_each,
+        knobs=knob,
     )
 
 
