@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from actors.metrics import gauges_repeated
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.fit import ClusterResources
-from medcritical_ray.placement import Node
+from medcritical_ray.placement import Labels, Node
 
 _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would package the working directory by itself
@@ -152,14 +152,14 @@ def _resources(run_directory: Path, *, grows: bool) -> ClusterResources:
         object_store_gib=min(node["Resources"].get("object_store_memory", 0.0) for node in nodes) / 2**30,
         gpu_memory_gib=_gpu_memory_gib(nodes) if totals.get("GPU") else None,
         grows=grows,
-        nodes=tuple(_node(node) for node in nodes),
+        nodes=tuple(node_of(node["Labels"], node["Resources"]) for node in nodes),
     )
 
 
-def _node(node: dict[str, Any]) -> Node:
-    there = node["Resources"]
+def node_of(labels: Labels, there: Mapping[str, float]) -> Node:
+    """A node with these labels and resources, as Ray calls them."""
     return Node(
-        labels=node["Labels"],
+        labels=labels,
         num_cpus=there.get("CPU", 0.0),
         num_gpus=there.get("GPU", 0.0),
         memory_gib=there.get("memory", 0.0) / 2**30,
