@@ -34,7 +34,10 @@ class PolicyServer:
 
 
 def make_application(run: Path, config: Config, key_file: Path | None) -> serve.Application:
-    """An engine refuses what is too much for it in the API's own words, so Serve hands it more than it takes."""
+    """An engine refuses what is too much for it in the API's own words, so Serve hands it more than it takes.
+
+    Replicas have working directories of their own, so `run` must be absolute, and the file of keys is made so.
+    """
     engines, limits = config.engines, config.serve
     deployment = serve.deployment(
         name=DEPLOYMENT,
@@ -49,4 +52,4 @@ def make_application(run: Path, config: Config, key_file: Path | None) -> serve.
         graceful_shutdown_timeout_s=limits.stop_timeout_s,
         logging_config={"enable_access_log": False},
     )
-    return deployment(PolicyServer).bind(run, config, key_file)
+    return deployment(PolicyServer).bind(run, config, key_file and key_file.resolve())

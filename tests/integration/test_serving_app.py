@@ -268,12 +268,15 @@ def test_a_service_that_does_not_follow_its_run_any_more_is_not_healthy(run: Run
     asyncio.run(asyncio.wait_for(scene(), timeout=60))
 
 
-def test_replicas_ask_for_the_nodes_and_the_resources_of_engines():
+def test_replicas_find_the_file_of_keys_and_ask_for_the_nodes_and_resources_of_engines():
     from actors.serving import make_application
 
     engines = {"num_cpus": 2, "num_gpus": 1, "labels": {"role": "engine"}}
-    options = make_application(Path("run"), Config.model_validate({"engines": engines}), None)._bound_deployment
-    assert options.ray_actor_options == {"num_cpus": 2, "num_gpus": 1, "label_selector": {"role": "engine"}}
+    replicas = make_application(
+        Path("/run"), Config.model_validate({"engines": engines}), Path("keys")
+    )._bound_deployment
+    assert replicas.init_args[2] == Path.cwd() / "keys"
+    assert replicas.ray_actor_options == {"num_cpus": 2, "num_gpus": 1, "label_selector": {"role": "engine"}}
 
 
 @pytest.mark.parametrize("while_taking", [False, True])
