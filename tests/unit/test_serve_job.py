@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.cli import main
-from jobs.serve import application, check_access, check_fit, opened
+from jobs.serve import application, check_access, check_fit, check_port, opened
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
@@ -52,22 +52,22 @@ def test_a_wrong_setting_is_refused(run: RunDirectory):
 
 def test_nobody_is_let_in_from_elsewhere_without_a_key():
     with pytest.raises(UserError, match=r"--host 0.0.0.0: anybody who reaches it could ask"):
-        check_access("0.0.0.0", 0, None)
+        check_access("0.0.0.0", None)
 
 
 def test_with_a_key_anybody_may_try(tmp_path: Path):
     (tmp_path / "keys").write_text("a-key\n")
-    check_access("0.0.0.0", 0, tmp_path / "keys")
+    check_access("0.0.0.0", tmp_path / "keys")
 
 
 def test_keys_are_read_before_anything_starts(tmp_path: Path):
     with pytest.raises(UserError, match="cannot be read"):
-        check_access("127.0.0.1", 0, tmp_path / "keys")
+        check_access("127.0.0.1", tmp_path / "keys")
 
 
 def test_a_port_that_another_has_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen there"):
-        check_access("127.0.0.1", taken.getsockname()[1], None)
+        check_port("127.0.0.1", taken.getsockname()[1])
 
 
 CLUSTER = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, object_store_gib=1, gpu_memory_gib=80)
