@@ -107,8 +107,8 @@ def checked_config(
 def check_plan(config: "Config", server: "JobServer") -> None:
     """Raises UserError if the run does not fit the cluster. Of a student that is only there, the job itself sees to
     that when it starts; of one whose config.json is here, the weights need not be."""
-    from jobs.self_play import check_fit
     from medcritical_ray.errors import UserError
+    from medcritical_ray.fit import check_fit
     from medcritical_ray.opening import expected_size
     from medcritical_ray.plan import make_plan
 

@@ -31,6 +31,13 @@ class ClusterResources:
     grows: bool = False
 
 
+def check_fit(plan: Plan, resources: ClusterResources) -> None:
+    """Raises UserError with what the cluster lacks for the plan, if anything."""
+    shortfalls = compare(plan, resources)
+    if shortfalls:
+        raise UserError("the plan does not fit the cluster: " + "; ".join(shortfalls))
+
+
 def compare(plan: Plan, resources: ClusterResources) -> list[str]:
     """What the cluster lacks for the plan, one line each."""
     of_machines = [] if resources.grows else _shortfalls_of_machines(plan, resources)
