@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.exceptions import RayError
 
 from actors.metrics import gauges_repeated
 from medcritical_ray.config import ClusterConfig
@@ -116,7 +117,7 @@ def _join(address: str, timeout_s: float) -> None:
     _await_answer(address, timeout_s)
     try:
         ray.init(address=address, **_QUIET)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:  # a RayError, if a token is missing or wrong
         raise UserError(f"no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): {error}") from None
 
 
