@@ -185,6 +185,13 @@ def test_every_cluster_file_brings_the_token_and_shows_the_dashboard_to_nobody(p
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
 
 
+@pytest.mark.parametrize("path", CLOUDS, ids=lambda path: path.name)
+def test_containers_are_shown_the_gpus_of_their_machines(path: Path):
+    """Ray adds NVIDIA's runtime, which shows what the container's environment asks for: nothing, in a plain image."""
+    options = " ".join(read(path)["docker"]["run_options"]).split()
+    assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= set(options)
+
+
 def test_every_cluster_runs_the_same_image():
     images = {read(path)["docker"]["image"] for path in CLOUDS}
     for path in KUBERAY:
