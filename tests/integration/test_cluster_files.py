@@ -40,7 +40,9 @@ from medcritical_ray.plan import make_plan
 
 pytestmark = pytest.mark.integration
 
-CONFIG = load_config(ROOT / "jobs" / "configs" / "qwen2.5_7b_cmexam_cluster.toml", [])
+README = CLUSTER / "README.md"
+CONFIG_FILE = ROOT / "jobs" / "configs" / "qwen2.5_7b_cmexam_cluster.toml"
+CONFIG = load_config(CONFIG_FILE, [])
 SEVEN_B = ModelSize(num_parameters=7_615_616_512, num_bytes=15_231_233_024)
 GROUPS = {"head", "trainers", "engines", "data"}
 
@@ -64,6 +66,17 @@ def nodes_at_most(types: dict[str, NodeType]) -> tuple[Node, ...]:
         Node(labels=of.labels, num_cpus=of.resources["CPU"], num_gpus=of.resources.get("GPU", 0), memory_gib=10_000)
         for of in types.values()
         for _ in range(of.max_workers)
+    )
+
+
+def cluster_of(nodes: tuple[Node, ...], *, grows: bool = False) -> ClusterResources:
+    return ClusterResources(
+        num_cpus=sum(node.num_cpus for node in nodes),
+        num_gpus=sum(node.num_gpus for node in nodes),
+        memory_gib=10_000,
+        disk_gib=10_000,
+        nodes=nodes,
+        grows=grows,
     )
 
 
@@ -133,15 +146,7 @@ def test_no_actor_of_a_run_can_lie_on_the_head(path: Path):
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: path.name)
 def test_the_plan_of_the_cluster_config_fits_every_cluster_at_its_largest(path: Path):
-    nodes = nodes_at_most(node_types(path))
-    there = ClusterResources(
-        num_cpus=sum(node.num_cpus for node in nodes),
-        num_gpus=sum(node.num_gpus for node in nodes),
-        memory_gib=10_000,
-        disk_gib=10_000,
-        nodes=nodes,
-    )
-    assert compare(make_plan(CONFIG, SEVEN_B), there) == []
+    assert compare(make_plan(CONFIG, SEVEN_B), cluster_of(nodes_at_most(node_types(path)))) == []
 
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: path.name)
@@ -158,6 +163,24 @@ def test_machines_of_ones_own_are_told_what_they_are_for(tmp_path: Path):
     assert labels == [f"medcritical_role={name}" for name in ("trainers", "engines", "engines", "data")]
     assert "--labels=medcritical_role=head" in read(OWN_MACHINES)["head_start_ray_commands"][-1]
     assert "--num-cpus=0" in read(OWN_MACHINES)["head_start_ray_commands"][-1]
+
+
+def test_the_plan_fits_the_machines_of_ones_own_as_the_readme_says_and_no_more_engines_do(tmp_path: Path):
+    words = r"--set (cluster\.autoscales=false) --set engines\.num_engines=(\d)`"
+    setting, num_engines = re.search(words, README.read_text("utf-8")).groups()
+    addresses = read(OWN_MACHINES)["provider"]["worker_ips"]
+    roles = [labels_of_own_machine(address, tmp_path).partition("=")[2] for address in addresses]
+    num_gpus = {"trainers": 8, "engines": 1}
+    nodes = tuple(
+        Node(labels={"medcritical_role": role}, num_cpus=64, num_gpus=num_gpus.get(role, 0), memory_gib=10_000)
+        for role in roles
+    )
+
+    def fits(num_engines: int) -> bool:
+        config = load_config(CONFIG_FILE, [setting, f"engines.num_engines={num_engines}"])
+        return not compare(make_plan(config, SEVEN_B), cluster_of(nodes, grows=config.cluster.autoscales))
+
+    assert [fits(int(num_engines)), fits(int(num_engines) + 1)] == [True, False]
 
 
 def test_only_engines_are_on_machines_that_may_be_taken_away():
@@ -259,6 +282,6 @@ def test_the_image_copies_what_exists_and_installs_what_is_pinned():
 
 
 def test_the_readme_speaks_of_every_file():
-    text = (CLUSTER / "README.md").read_text("utf-8")
+    text = README.read_text("utf-8")
     names = [path.name for path in CLUSTER.rglob("*") if path.is_file() and path.name != "README.md"]
     assert [name for name in names if name not in text] == []
