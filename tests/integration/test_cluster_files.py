@@ -208,6 +208,14 @@ def test_every_cluster_file_brings_the_token_and_shows_the_dashboard_to_nobody(p
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
 
 
+def test_machines_on_aws_are_in_a_group_of_the_operator_s_own():
+    """Into a group without rules, which it makes where none is named, Ray writes that everybody may log in."""
+    config = read(CLUSTER / "aws.yaml")
+    groups = [of["node_config"]["SecurityGroupIds"] for of in config["available_node_types"].values()]
+    assert groups == [["sg-00000000000000000"]] * len(GROUPS)
+    assert "security_group" not in config["provider"]
+
+
 @pytest.mark.parametrize("path", CLOUDS, ids=lambda path: path.name)
 def test_containers_are_shown_the_gpus_of_their_machines(path: Path):
     """Ray adds NVIDIA's runtime, which shows what the container's environment asks for: nothing, in a plain image."""
