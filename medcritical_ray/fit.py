@@ -10,7 +10,7 @@ from medcritical_ray.estimates import DRIVER_GIB, engine_memory_gib
 from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory, engine_memory
 from medcritical_ray.model_files import ModelSize
 from medcritical_ray.placement import Claim, Node, label_shortfalls
-from medcritical_ray.plan import DATA_CPUS, Plan, engines_claim, memory_terms
+from medcritical_ray.plan import Plan, engines_claim, memory_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,9 +73,8 @@ def _shortfalls_of_engines(claim: Claim, resources: ClusterResources) -> Iterato
 
 def _shortfalls_of_machines(plan: Plan, resources: ClusterResources) -> Iterator[str]:
     if plan.num_cpus > resources.num_cpus:
-        needed = f"{plan.num_cpus:g} needed ({DATA_CPUS:g} of them for Ray Data)"
         knobs = "engines.num_engines, engines.num_cpus, trainers.num_workers or trainers.num_cpus"
-        yield f"CPUs: {needed}, {resources.num_cpus:g} there: lower {knobs}"
+        yield f"CPUs: {plan.num_cpus:g} needed, {resources.num_cpus:g} there: lower {knobs}"
     if plan.num_gpus > resources.num_gpus:
         knobs = "engines.num_engines, engines.num_gpus, trainers.num_workers or trainers.num_gpus"
         yield f"GPUs: {plan.num_gpus} needed, {resources.num_gpus:g} there: lower {knobs}"

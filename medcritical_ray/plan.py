@@ -14,9 +14,6 @@ from medcritical_ray.gpu_sharing import GpuUse, gpu_uses, gpus_for, num_gpus
 from medcritical_ray.model_files import ModelSize
 from medcritical_ray.placement import Claim
 
-DATA_CPUS = 1.0
-"""CPUs that must stay free for Ray Data: where actors hold all of them, reading the pairs waits for ever."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -65,7 +62,7 @@ def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
         rows=estimates.estimate_rows(config),
         num_engines=num_engines,
         num_workers=trainers.num_workers,
-        num_cpus=num_engines * engines.num_cpus + trainers.num_workers * trainers.num_cpus + DATA_CPUS,
+        num_cpus=num_engines * engines.num_cpus + trainers.num_workers * trainers.num_cpus,
         num_gpus=num_gpus(config),
         engines_memory_gib=num_engines * estimates.engine_memory_gib(config, size),
         trainers_memory_gib=(trainers.num_workers or 1) * estimates.trainer_memory_gib(config, size),

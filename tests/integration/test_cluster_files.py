@@ -44,7 +44,7 @@ README = CLUSTER / "README.md"
 CONFIG_FILE = ROOT / "jobs" / "configs" / "qwen2.5_7b_cmexam_cluster.toml"
 CONFIG = load_config(CONFIG_FILE, [])
 SEVEN_B = ModelSize(num_parameters=7_615_616_512, num_bytes=15_231_233_024)
-GROUPS = {"head", "trainers", "engines", "data"}
+GROUPS = {"head", "trainers", "engines", "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_engines_and_training_workers_of_the_cluster_config_share_no_kind_of_nod
 def test_machines_of_ones_own_are_told_what_they_are_for(tmp_path: Path):
     addresses = read(OWN_MACHINES)["provider"]["worker_ips"]
     labels = [labels_of_own_machine(address, tmp_path) for address in addresses]
-    assert labels == [f"medcritical_role={name}" for name in ("trainers", "engines", "engines", "data")]
+    assert labels == [f"medcritical_role={name}" for name in ("trainers", "engines", "engines", "cpu")]
     assert "--labels=medcritical_role=head" in read(OWN_MACHINES)["head_start_ray_commands"][-1]
     assert "--num-cpus=0" in read(OWN_MACHINES)["head_start_ray_commands"][-1]
 

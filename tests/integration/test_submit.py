@@ -120,7 +120,7 @@ def test_what_is_wrong_with_a_job_is_told_before_anything_is_sent(cluster: tuple
     )
     assert exit_codes == [2] * 8
     beginnings = (
-        "error: the plan does not fit the cluster: CPUs: 100.25 needed (1 of them for Ray Data), 4 there: lower ",
+        "error: the plan does not fit the cluster: CPUs: 99.25 needed, 4 there: lower engines",
         "error: the plan does not fit the cluster: training workers: no node is labelled role=trainer: start some with",
         "error: run.directory = 'runs' is gone with the job",
         "error: --set: dpo.beta = -1",
