@@ -101,7 +101,6 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
         models,
         scratch / "questions.parquet",
         run=find_run(directories["policy"]),
-        scratch=scratch,
     )
     config, _ = config_where(has_gpu=False)  # what is wrong with it is told before anything starts
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)

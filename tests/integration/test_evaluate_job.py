@@ -76,9 +76,7 @@ def published(model: Path, tmp_path: Path) -> Path:
 def config_of(
     model: Path, questions: Path, *overrides: str, file: Path | None = None, has_gpu: bool = False
 ) -> tuple[Config, str]:
-    return evaluation_config(
-        file, list(overrides), [model], questions, run=find_run(model), has_gpu=has_gpu, scratch=questions.parent
-    )
+    return evaluation_config(file, list(overrides), [model], questions, run=find_run(model), has_gpu=has_gpu)
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
