@@ -81,7 +81,7 @@ def fitted(config: Config, longest: dict[Path, int]) -> list[str]:
     ]
 
 
-def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
+def config_of_policy(config: Config, policy: ServedPolicy, name: str) -> Config:
     """The config for the engines of one policy, made for adapters of its rank or for none; `name` tells its engines
     from others."""
     dpo = config.dpo.model_copy(update={"method": "full"})
@@ -99,7 +99,7 @@ def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
     return config.model_copy(update=parts)
 
 
-def check_fit(config: Config, policies: list[ServedPolicy], resources: ClusterResources) -> None:
+def check_policies_fit(config: Config, policies: list[ServedPolicy], resources: ClusterResources) -> None:
     """Raises UserError, naming what is short and what to change, if the engines of one policy at a time do not fit."""
-    served = [(serving_config(config, policy, ""), check_model(policy.model_dir)) for policy in policies]
+    served = [(config_of_policy(config, policy, ""), check_model(policy.model_dir)) for policy in policies]
     check_engines_fit(served, config.engines.num_engines, resources, knob="engines.num_engines")

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     check_access(args.host, args.api_key_file)
     with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        check_fit(run, config, resources)
+        check_replicas_fit(run, config, resources)
         with serving(run, config, args.host, args.port, args.api_key_file) as name:
             print(f"{name}: http://{_shown(args.host)}:{args.port}/v1", flush=True)
             signal.pause()
@@ -113,7 +113,7 @@ def check_others(name: str, others: Collection[str], key_file: Path | None) -> N
         raise UserError("Serve runs on this cluster already, for whoever reaches it: name keys with --api-key-file")
 
 
-def check_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
+def check_replicas_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
     """Raises UserError, naming what is short and what to change, if the engines do not fit the cluster."""
     from medcritical_ray.fit import check_engines_fit
     from medcritical_ray.model_files import check_model

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.cli import main
-from jobs.serve import application, check_access, check_fit, check_port, run_and_config
+from jobs.serve import application, check_access, check_port, check_replicas_fit, run_and_config
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
@@ -85,14 +85,14 @@ CLUSTER = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, obj
 def test_engines_that_the_cluster_has_no_room_for_are_refused(run: RunDirectory, values: dict[str, Any], missing: str):
     node = Node(labels={}, num_cpus=2, num_gpus=1, memory_gib=8)
     cluster = replace(CLUSTER, nodes=(node,))
-    check_fit(run, Config(), cluster)
+    check_replicas_fit(run, Config(), cluster)
     with pytest.raises(UserError, match=f"the engines do not fit the cluster: .*{re.escape(missing)}"):
-        check_fit(run, Config.model_validate(values), cluster)
+        check_replicas_fit(run, Config.model_validate(values), cluster)
 
 
 def test_machines_that_come_as_they_are_asked_for_are_not_missed(run: RunDirectory):
     config = Config.model_validate({"serve": {"num_replicas": 2}, "engines": {"labels": {"role": "engine"}}})
-    check_fit(run, config, replace(CLUSTER, num_gpus=0, gpu_memory_gib=None, nodes=(), grows=True))
+    check_replicas_fit(run, config, replace(CLUSTER, num_gpus=0, gpu_memory_gib=None, nodes=(), grows=True))
 
 
 @pytest.mark.parametrize("args", [{}, {"run": "runs/demo"}, {"run": "runs/demo", "api_key_file": "f", "port": 1}])
