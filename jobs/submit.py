@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from jobs.cli import COMMANDS, run_job
+from jobs.cli import COMMANDS, run_job, say
 
 if TYPE_CHECKING:
     from actors.submission import JobServer
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     metadata = {"run": name, "command": command, "medcritical_ray": __version__}
     entrypoint = ["python", "-m", f"jobs.{command.replace('-', '_')}", *words[1:]]
     server.submit(entrypoint, args.working_dir, submission_id, metadata)
-    print(f"job {submission_id} is on {args.address}; see `ray job status`, `ray job logs` and `ray job stop`")
+    say(f"job {submission_id} is on {args.address}; see `ray job status`, `ray job logs` and `ray job stop`")
     return server.follow(submission_id) if args.wait else 0
 
 
@@ -113,7 +113,7 @@ def check_plan(config: "Config", server: "JobServer") -> None:
     try:
         plan = plan_of(config)
     except UserError as error:
-        print(f"not checked from here whether the plan fits: {error}", file=sys.stderr)
+        say(f"not checked from here whether the plan fits: {error}", file=sys.stderr)
         return
     check_fit(plan, server.resources())
 
