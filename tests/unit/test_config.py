@@ -57,7 +57,7 @@ def test_an_integer_is_a_number():
     "name", ["", "../a", "..", ".hidden", "two words", "a/b", "a\\b", "line\n", "-rf", "発熱", "a" * 101]
 )
 def test_a_run_name_that_is_no_plain_directory_name_is_refused(name: str):
-    with pytest.raises(ValidationError, match="letters, digits|control characters"):
+    with pytest.raises(ValidationError, match=r"letters, digits|control characters"):
         RunConfig(name=name)
 
 
