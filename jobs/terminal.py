@@ -28,7 +28,7 @@ class PlainConsole(Console):
     def __init__(self) -> None:
         super().__init__(markup=False, emoji=False, highlight=False)
 
-    def render_str(self, text: str, **how: Any) -> Text:  # type: ignore[override]  # it hands all of them on
+    def render_str(self, text: str, **how: Any) -> Text:  # it hands all of them on
         return super().render_str(printable(text), **how)
 
 
