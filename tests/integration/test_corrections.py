@@ -105,7 +105,7 @@ def test_every_mistake_is_corrected_or_dropped_with_its_reason_whatever_the_endp
     assert result["dropped"] == {
         "attempt made before": 12,
         "mistake over the limit per question": 8,
-        "endpoint: 400: too long": 2,
+        "endpoint": 2,
         "cut off": 2,
         "correction speaks of a given answer": 2,
         "correction misses the key": 1,
@@ -196,8 +196,7 @@ def test_a_budget_holds_and_may_be_raised_for_what_comes_next(tmp_path: Path, se
     assert 0 < charges["calls"] < 12
     assert charges["prompt_tokens"] + charges["completion_tokens"] <= limit["max_tokens_spent"]
     assert charges["cost"] is None
-    spent = f"budget: teacher.endpoint.max_tokens_spent = {limit['max_tokens_spent']:,} is spent"
-    assert result["dropped"][spent] > 0
+    assert result["dropped"]["budget"] > 0
     game = open_run(tmp_path, server.server_port, max_tokens=100, max_tokens_spent=100_000)
     with game.run:
         handed_in = [submission(question, WRONG, "repair") for question in QUESTIONS]
