@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate(
     from actors.train import fit_sft
 
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
-    config = SftConfig(method="full", num_epochs=3, batch_size=8, learning_rate=1e30, max_length_tokens=32)
+    config = SftConfig(method="full", num_epochs=3, batch_size=8, learning_rate=1e14, max_length_tokens=32)
     with pytest.raises(RunFailed, match=r"lower sft\.learning_rate"):
         fit_sft(
             tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore

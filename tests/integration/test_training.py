@@ -142,7 +142,7 @@ def test_sft_makes_the_demonstrations_likely(tied_policies: tuple[Path, Path], t
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(tied_policies: tuple[Path, Path]):
-    config = SftConfig(method="full", num_epochs=3, batch_size=30, learning_rate=1e30)
+    config = SftConfig(method="full", num_epochs=3, batch_size=30, learning_rate=1e14)
     prepared = prepare_sft(tied_policies[0], DEMONSTRATIONS, config, LIMITS, CPU)
     with pytest.raises(RunFailed, match=r"sft: at step 2 .* lower sft\.learning_rate"):
         prepared.train(prepared.model, lambda _: None)
