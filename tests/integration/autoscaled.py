@@ -82,7 +82,7 @@ def watched() -> Iterator[object]:
 
     def look() -> None:
         for node in ray.nodes():
-            event = (node["NodeID"][:8], "came" if node["Alive"] else "went")
+            event = (node["NodeID"][-8:], "came" if node["Alive"] else "went")
             if event not in told:
                 told.add(event)
                 print(f"{time.monotonic() - started:6.1f} s  {now[0]}: {kind_of(node)}", *event, flush=True)

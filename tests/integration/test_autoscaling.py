@@ -101,8 +101,8 @@ def test_machines_come_with_the_work_and_go_and_what_a_lost_one_had_is_redone(
     )
     print(done.stdout)
     assert done.returncode == 0, done.stderr[-3000:]
-    *timeline, outcome = done.stdout.strip().splitlines()
-    events = [re.fullmatch(r" *[\d.]+ s  (.+): (\w+) (\w+) (came|went)", line).groups() for line in timeline]
+    outcome = done.stdout.strip().splitlines()[-1]
+    events = re.findall(r"^ *[\d.]+ s  (.+): (\w+) (\w+) (came|went)$", done.stdout, re.MULTILINE)
     came = {(phase, kind): node for phase, kind, node, what in events if what == "came"}
     went = [node for _, _, node, what in events if what == "went"]
     rollouts = [node for phase, kind, node, what in events if (phase, kind, what) == ("write", "rollout", "came")]
