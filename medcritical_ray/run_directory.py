@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from medcritical_ray.errors import MedCriticalError, UserError
-from medcritical_ray.files import read_json, write_json
+from medcritical_ray.files import read_json, remove_leftovers, write_json
 from medcritical_ray.run_record import RunRecord, check_resumable, new_record
 
 STAGE_ONE = 0
@@ -93,6 +93,7 @@ class RunDirectory:
         now = new_record(config, seeds, fingerprints)
         changes = check_resumable(record, now)
         run = cls(path, RunLock(path / _LOCK), keeper)
+        remove_leftovers(path)
         run.append_event(
             "run resumed",
             changes=changes,
