@@ -70,6 +70,9 @@ class TrainersConfig(Part):
         description="Keep only the input of each layer and compute the rest again in the backward pass; on GPUs only.",
     )
     max_failures: int = Field(default=2, ge=0, description="Times that a training starts again after a worker died.")
+    answer_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that a worker may be silent; then it is taken for dead."
+    )
     timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
 
 
