@@ -46,6 +46,8 @@ class FakeEngine:
 
     async def open(self) -> None: ...
 
+    async def probe(self) -> None: ...
+
     def close(self) -> None: ...
 
     async def add_adapter(self, policy: ServedPolicy) -> None: ...
@@ -246,3 +248,26 @@ def test_only_chats_are_corrected(run: RunDirectory):
         assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
 
     play(scene, run)
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["dead", "silent"])
+def test_the_death_of_an_engine_is_told_at_once(is_silent: bool, run: RunDirectory):
+    deaths: list[str] = []
+
+    class Engine(FakeEngine):
+        async def probe(self) -> None:
+            self.is_alive = not is_silent
+
+    async def scene() -> None:
+        config = Config.model_validate({"serve": {"poll_s": 0.05}})
+        service = Service(run, config, Engine, on_death=lambda: deaths.append("told"))
+        await service.start()
+        await asyncio.sleep(0.5)
+        if not is_silent:
+            assert deaths == []
+            service._engine.is_alive = False
+        await until(lambda: bool(deaths))
+        service.close()
+
+    asyncio.run(asyncio.wait_for(scene(), timeout=60))
+    assert deaths == ["told"]
