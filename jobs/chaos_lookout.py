@@ -98,7 +98,7 @@ class Lookout:
     def _last_write(self) -> float:
         last = 0.0
         for path in (self._run.path / "iterations").rglob("*"):
-            if not is_hidden(path.relative_to(self._run.path).as_posix()):
+            if path.is_file() and not is_hidden(path.relative_to(self._run.path).as_posix()):
                 with suppress(FileNotFoundError):
                     last = max(last, path.stat().st_mtime)
         return last
