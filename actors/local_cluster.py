@@ -4,7 +4,6 @@ Its addresses are loopback ones, and nobody joins it without its token.
 """
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -29,16 +28,6 @@ _POLL_S = 0.2
 _GCS_S = 10.0
 _IS_UP = "--block"
 """What `ray start --block` says once its node is up."""
-_SETTINGS = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-    # A node that is silent is given up after 20 s instead of a minute.
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
-}
 
 
 class LocalNode:
@@ -164,18 +153,19 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(config: ClusterConfig, num_nodes: int) -> Iterator[LocalCluster]:
-    """A cluster for as long as the block lasts; whatever this process starts meanwhile can join it.
+    """A cluster for as long as the block lasts; whatever this process starts meanwhile joins it.
 
+    Needs `cluster_settings` in the environment since before Ray was imported, which reads them then and only then.
     Raises WaitTimeout if it is not there in `cluster.connect_timeout_s`, RunFailed if its head ends.
     """
     os.environ.pop("RAY_ADDRESS", None)
-    os.environ |= _SETTINGS | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as directory:
         cluster = LocalCluster(config, num_nodes, Path(directory))
         os.environ["RAY_ADDRESS"] = cluster.address
         try:
             yield cluster
         finally:
+            os.environ.pop("RAY_ADDRESS", None)
             cluster.close()
 
 

@@ -1,5 +1,6 @@
 """The metrics of a training's steps on their way from its first worker, on whichever machine, to the driver."""
 
+import time
 from typing import Any
 
 import ray
@@ -26,7 +27,8 @@ class StepsActor:
 
 
 class Steps:
-    """Shows `on_step` the steps as they come, and again from the first if the training starts again."""
+    """Shows `on_step` the steps as they come, and again from the first if the training starts again. `last_at` is when
+    the last came, or when all began, as `time.time()` gives it."""
 
     def __init__(self, on_step: OnStep) -> None:
         here = ray.get_runtime_context().get_node_id()
@@ -34,6 +36,7 @@ class Steps:
         self.actor: Any = actor_class.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)  # it lives and dies with the driver
         ).remote()
+        self.last_at = time.time()
         self._on_step = on_step
         self._asked: Any = None
 
@@ -44,6 +47,7 @@ class Steps:
         if answered:
             steps, self._asked = ray.get(self._asked), None
             for metrics in steps:
+                self.last_at = time.time()
                 self._on_step(metrics)
 
     def show_rest(self) -> None:

@@ -130,7 +130,7 @@ def _fit(
                 logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # as above
             ),
         )
-        return _take_policy(_wait_for(trainer, assignment, name, steps), out_dir)
+        return _take_policy(_wait_for(trainer, assignment, trainers, name, steps), out_dir)
 
 
 @contextmanager
@@ -218,23 +218,21 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
     )
 
 
-def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: Steps | None) -> ray.train.Result:
+def _wait_for(
+    trainer: TorchTrainer, assignment: Assignment, trainers: TrainersConfig, name: str, steps: Steps | None
+) -> ray.train.Result:
     """The result of the fit, which runs in a daemon thread, since it has no time limit of its own.
 
-    Workers end themselves at the deadline. If they do not, what is left of the fit ends with the job that started it.
+    Workers end themselves at the deadline. If they do not, or make no step for too long, what is left of the fit ends
+    with the job that started it.
     """
     outcome: Future[ray.train.Result] = Future()
     Thread(target=_run, args=(trainer, outcome), daemon=True).start()
-    while not outcome.done() and time.time() < assignment.deadline + _GRACE_S:
+    while not outcome.done():
+        _check_time(assignment, trainers, name, steps)
         wait([outcome], timeout=_POLL_S)
         if steps:
             steps.show_new()
-    if not outcome.done():
-        workers = trainer.scaling_config
-        raise WaitTimeout(
-            f"{name}: {workers.num_workers} training workers of {workers.resources_per_worker} each did not finish in "
-            f"{assignment.timeout_s:g} s: free these resources{_where(workers)}, or raise trainers.timeout_s"
-        )
     if steps:
         steps.show_rest()
     try:
@@ -243,8 +241,20 @@ def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: S
         raise RunFailed(f"{name}: {_first_cause(error)}") from error
 
 
-def _where(workers: Any) -> str:
-    return f" on nodes labelled {workers.label_selector} (trainers.labels)" if workers.label_selector else ""
+def _check_time(assignment: Assignment, trainers: TrainersConfig, name: str, steps: Steps | None) -> None:
+    workers = f"{name}: {trainers.num_workers} training workers of {_scaling(trainers).resources_per_worker} each"
+    where = f" on nodes labelled {trainers.labels} (trainers.labels)" if trainers.labels else ""
+    if time.time() > assignment.deadline + _GRACE_S:
+        raise WaitTimeout(
+            f"{workers} did not finish in {trainers.timeout_s:g} s: free these resources{where}, or raise "
+            "trainers.timeout_s"
+        )
+    # A worker that stops before its first answer, Ray Train awaits without end; and some that await each other answer.
+    if steps and time.time() > steps.last_at + trainers.progress_timeout_s:
+        raise WaitTimeout(
+            f"{workers} made no step for {trainers.progress_timeout_s:g} s: see to their nodes{where}, or raise "
+            "trainers.progress_timeout_s"
+        )
 
 
 def _run(trainer: TorchTrainer, outcome: "Future[ray.train.Result]") -> None:

@@ -1,6 +1,7 @@
 """Plays a run under random kills, and compares it with the same run undisturbed: `medcritical chaos --config FILE`."""
 
 import argparse
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
 
     Raises UserError, or RunFailed if the run does not even end undisturbed.
     """
+    from medcritical_ray.chaos.settings import cluster_settings
+
+    os.environ |= cluster_settings()
     from actors.cluster import stopped_by_sigterm
     from actors.local_cluster import local_cluster
     from jobs.chaos_stage import Stage

@@ -68,9 +68,9 @@ class Stage:
 
     @property
     def _limit_s(self) -> float:
-        """What the config allows for an answer, a training, the start of engines, and joining the cluster, together."""
+        """What the config allows for an answer, a step, the start of engines, and joining the cluster, together."""
         engines, trainers = self.config.engines, self.config.trainers
-        waits = (engines.request_timeout_s, trainers.timeout_s, engines.start_timeout_s)
+        waits = (engines.request_timeout_s, trainers.progress_timeout_s, engines.start_timeout_s)
         return sum(waits) + self.config.cluster.connect_timeout_s
 
     def _overrides(self, name: str) -> list[str]:

@@ -73,6 +73,11 @@ class TrainersConfig(Part):
     answer_timeout_s: float = Field(
         default=600.0, gt=0, description="Seconds that a worker may be silent; then it is taken for dead."
     )
+    progress_timeout_s: float = Field(
+        default=7200.0,
+        gt=0,
+        description="Seconds without a step, from the start or since the last one; then a training ends, to resume.",
+    )
     timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
 
 
