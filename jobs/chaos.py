@@ -104,7 +104,7 @@ def disturb(args: argparse.Namespace, stage: "Stage") -> dict[str, Any]:
         run, sent = stage.play(f"seed-{seed}", phases, schedule(seed, targets, phases, num_kills))
         outcomes += sent
         comparisons.append(compare_runs(undisturbed, run))
-        stage.tell(f"{run.path.name}: {comparisons[-1]}")
+        stage.tell(f"{run.path.name}: {comparisons[-1].text}")
         if args.json:
             write_json(args.json, figures(outcomes, comparisons))
         seed, is_going_on = seed + 1, bool(sent) and run.summary_file.exists()
@@ -128,9 +128,8 @@ def print_result(console: "Console", result: dict[str, Any]) -> None:
         table.add_row(target, "all", *totals, *times, end_section=True)
     console.print(table)
     rows = ", ".join(f"{result[f'rows_{name}']} {name}" for name in ("lost", "doubled", "changed"))
-    console.print(
-        f"{result['survived']} of {result['kills']} kills survived; of {result['rows_expected']} rows: {rows}"
-    )
+    kills = f"{result['survived']} of {result['kills']} kills survived"
+    console.print(f"{kills}, of {result['rows_expected']} rows {rows}", highlight=False)
     for fault in result["broken"]:
         console.print(fault, highlight=False, markup=False, soft_wrap=True)
 

@@ -40,6 +40,11 @@ class Comparison:
     num_changed: int
     broken: tuple[str, ...]
 
+    @property
+    def text(self) -> str:
+        found = f"{self.num_lost} lost, {self.num_doubled} doubled, {self.num_changed} changed"
+        return "; ".join((f"of {self.num_expected} rows {found}", *self.broken))
+
 
 def compare_runs(undisturbed: RunDirectory, other: RunDirectory) -> Comparison:
     """The undisturbed run is finished and whole; the other may be in any state."""

@@ -332,6 +332,11 @@ def test_figures_are_those_of_all_runs_together():
     }
 
 
+def test_a_comparison_says_what_it_found_in_one_line():
+    found = replace(WHOLE, num_lost=2, broken=("version 1 has other weights",))
+    assert found.text == "of 500 rows 2 lost, 0 doubled, 0 changed; version 1 has other weights"
+
+
 @pytest.mark.parametrize(
     ("recovery_seconds", "comparison", "whole"),
     [
