@@ -120,7 +120,11 @@ def seated(config: "Config", run: "RunDirectory", console: "Console", command: s
     from jobs.terminal import TerminalProgress, print_contamination
 
     print_contamination(console, run)
-    with TerminalProgress(console) as terminal, followed(config, run, terminal) as progress, RayTeam(config) as team:
+    with (
+        TerminalProgress(console) as terminal,
+        followed(config, run, terminal) as progress,
+        RayTeam(config, run.append_event) as team,
+    ):
         yield make_game(config, run, team, progress, command)
 
 

@@ -63,11 +63,9 @@ _FLEET = (
     TOKENS,
     BROADCAST_SECONDS,
     _gauge("requests_in_flight", "Requests that an engine was handed and has not answered.", "engine", "role"),
-    _gauge("engine_serving", "1 if the engine has confirmed the version asked for, else 0.", "engine"),
+    _gauge("engines", "1 for the state of health that the engine is in, else 0.", "engine", "state"),
     _gauge("engine_policy_version", "Policy version that the engine is to serve.", "engine"),
-    _gauge(
-        "engine_replacements", "Times that the engine was started again, after a failure or for want of it.", "engine"
-    ),
+    _gauge("engine_restarts", "Times that the engine was started again after it died.", "engine"),
 )
 _PHASES = (
     _of_phase("phase_running", "1 while the phase runs, 0 once it has ended."),

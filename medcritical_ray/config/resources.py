@@ -42,9 +42,25 @@ class EnginesConfig(Part):
         default=0.85, gt=0, le=1, description="Share of a GPU's memory for weights, keys and values; on GPUs only."
     )
     max_in_flight: int = Field(default=2, ge=1, description="Blocks of requests that wait at one engine, at most.")
-    max_restarts: int = Field(default=3, ge=0, description="Engines that a pool replaces after a failure, at most.")
-    start_timeout_s: float = Field(default=900.0, gt=0, description="Seconds until all engines serve.")
-    request_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds for one block of requests.")
+    max_restarts: int = Field(
+        default=3,
+        ge=0,
+        description="Times that each engine is started again after it died, as long as its pool lives; the next death "
+        "retires it.",
+    )
+    required_engines: int = Field(
+        default=1, ge=1, description="Engines of a pool that must be left; when more are retired, the run stops."
+    )
+    start_timeout_s: float = Field(default=900.0, gt=0, description="Seconds until a started engine serves.")
+    request_timeout_s: float = Field(
+        default=3600.0, gt=0, description="Seconds for one block of requests, however well it goes on."
+    )
+    progress_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="Seconds for one step of an engine that writes, the first of all included; after half of them it "
+        "gets no more work, after all of them it counts as dead.",
+    )
     update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds until all engines serve a new version.")
 
     @property
