@@ -106,16 +106,18 @@ def checked_config(
 
 def check_plan(config: "Config", server: "JobServer") -> None:
     """Raises UserError if the run does not fit the cluster. Of a student that is only there, the job itself sees to
-    that when it starts."""
-    from jobs.self_play import check_fit, plan_of
+    that when it starts; of one whose config.json is here, the weights need not be."""
     from medcritical_ray.errors import UserError
+    from medcritical_ray.fit import check_fit
+    from medcritical_ray.opening import expected_size
+    from medcritical_ray.plan import make_plan
 
     try:
-        plan = plan_of(config)
+        size, _ = expected_size(config)
     except UserError as error:
         print(f"not checked from here whether the plan fits: {error}", file=sys.stderr)
         return
-    check_fit(plan, server.resources())
+    check_fit(make_plan(config, size), server.resources(grows=config.cluster.autoscales))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,13 @@ class Service:
         self._engine.close()
         self._scratch.cleanup()
 
+    def check_health(self) -> None:
+        """Raises what has ended the following of the run, or RuntimeError if the engine is dead."""
+        if self._follower.done():
+            self._follower.result()
+        if not self.is_alive:
+            raise RuntimeError("the engine is dead")
+
     @property
     def is_alive(self) -> bool:
         return self._engine.is_alive
@@ -99,18 +106,19 @@ class Service:
 
     @asynccontextmanager
     async def turn(self, model: ModelId) -> AsyncIterator[ServedPolicy]:
-        """The policy that is asked; it stays in the engine for as long as the block lasts."""
-
-        def wanted() -> ServedPolicy:
-            return self._latest if model.version is None else self._policy(model.version)
-
+        """The policy that is asked; it stays in the engine for as long as the block lasts. Raises Refused."""
+        try:
+            named = None if model.version is None else self._policy(model.version)
+        except (UserError, OSError) as error:  # a file system that is away may come back
+            logger.error("%s", error)
+            raise Refused(_unusable(model)) from None
         async with AsyncExitStack() as stack:
             try:
-                policy = await stack.enter_async_context(self._turns.at(wanted))
+                policy = await stack.enter_async_context(self._turns.at(lambda: named or self._latest))
             except MedCriticalError as error:
                 logger.error("%s", error)
-                if model.version is not None:
-                    self._unusable.add(model.version)
+                if named:
+                    self._unusable.add(named.version)
                 raise Refused(_unusable(model)) from None
             yield policy
 
@@ -128,28 +136,29 @@ class Service:
         )
 
     async def _follow(self) -> None:
-        """Takes over each policy that the run adopts; one that cannot be taken is left out, and the log says why."""
+        """Takes over each policy that the run adopts; one that the engine refuses is left out, and the log says why."""
         while True:
             await asyncio.sleep(self.config.serve.poll_s)
             try:
                 version = await asyncio.to_thread(adopted_version, self._run)
+                if version in {self._latest.version, *self._unusable}:
+                    continue
+                policy = await asyncio.to_thread(self._policy, version)
             except (UserError, OSError) as error:  # a file system that is away may come back
-                logger.error("the run cannot be read: %s", error)
+                logger.error("what the run has adopted cannot be read: %s", error)
                 continue
-            if version not in {self._latest.version, *self._unusable}:
-                await self._take_over(version)
+            await self._take_over(policy)
 
-    async def _take_over(self, version: int) -> None:
+    async def _take_over(self, policy: ServedPolicy) -> None:
         try:
-            policy = self._policy(version)
             async with self._turns.at(lambda: policy, at_once=True):
                 await self._engine.add_adapter(policy)
                 self._latest = policy
         except MedCriticalError as error:
-            self._unusable.add(version)
-            logger.error("%s is not taken over: %s", model_name(version), error)
+            self._unusable.add(policy.version)
+            logger.error("%s is not taken over: %s", model_name(policy.version), error)
         else:
-            logger.info("latest is %s now", model_name(version))
+            logger.info("latest is %s now", model_name(policy.version))
 
     def _policy(self, version: int) -> ServedPolicy:
         if version not in self._policies:

@@ -217,9 +217,10 @@ def test_engines_that_do_not_fit_are_refused_with_the_keys_to_change(model: Path
     with pytest.raises(UserError) as caught:
         check_fit(config, [ServedPolicy(version=0, model_dir=model)], resources)
     assert str(caught.value).startswith(
-        "the engines do not fit the cluster: 6 CPUs needed, 4 there: lower engines.num_engines or engines.num_cpus; "
-        "2 GPUs needed, 0 there: lower engines.num_engines or engines.num_gpus (0 runs on the CPU); "
+        "the engines do not fit the cluster: CPUs: 6 needed, 4 there: lower engines.num_engines or engines.num_cpus; "
+        "GPUs: 2 needed, 0 there: lower engines.num_engines or engines.num_gpus (0 runs on the CPU); memory: "
     )
+    check_fit(config, [ServedPolicy(version=0, model_dir=model)], replace(resources, grows=True))
 
 
 def test_engines_are_evaluated_on_the_nodes_of_their_labels_or_refused(model: Path):
