@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,6 @@ def check_out(out: Path, questions: Path) -> None:
 
 def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:
     """The content of the result file: questions, figures of each policy, their comparison, the config."""
-    import torch
-
     from actors.cluster import connected
     from jobs.evaluation_config import check_fit, checked_policy, evaluation_config
     from jobs.terminal import EvaluationProgress
@@ -95,19 +94,21 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     quarantine = keep_questions(
         args.questions, args.format, options.mapping_of(args.map), scratch / "questions.parquet"
     )
-    config, origin = evaluation_config(
+    config_where = partial(
+        evaluation_config,
         args.config,
         args.set,
         models,
         scratch / "questions.parquet",
         run=find_run(directories["policy"]),
-        has_gpu=torch.cuda.is_available(),
         scratch=scratch,
     )
+    config, _ = config_where(has_gpu=False)  # what is wrong with it is told before anything starts
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
     check_labels(args.by, questions)
     trained_on = {name: stems_trained_on(directory, questions) for name, directory in directories.items()}
     with connected(config.cluster, scratch) as resources, EvaluationProgress(console) as progress:
+        config, origin = config_where(has_gpu=resources.num_gpus >= 1)
         check_fit(config, list(policies.values()), resources)
         figures = {
             name: measure(config, name, policy, directories[name], questions, scratch, progress)

@@ -34,6 +34,7 @@ class Service:
         self._run = run
         self._store = PolicyStore(run.policies)
         self._policies: dict[int, ServedPolicy] = {}
+        self._created: dict[int, int] = {}
         self._num_requests = 0
         self._unusable: set[int] = set()
         self._scratch = tempfile.TemporaryDirectory(prefix="medcritical-serve-")
@@ -86,20 +87,29 @@ class Service:
         return self._engine.has_chat_template
 
     def models(self) -> list[dict[str, Any]]:
-        """All published policies, and the latest, as the API lists them."""
-        names = {model_name(version): version for version in self._store.versions()}
-        return [self._card(name, version) for name, version in {**names, LATEST: self._latest.version}.items()]
+        """All published policies that can be read, and the latest, as the API lists them. Reads the disk."""
+        cards = []
+        for name, version in self._names().items():
+            try:
+                cards.append(self._card(name, version))
+            except (UserError, OSError) as error:
+                logger.error("%s is not listed: %s", name, error)
+        return cards
 
     def card(self, name: str) -> dict[str, Any]:
-        """One of them. Raises Refused if there is no such policy."""
-        version = self.model(name).version
-        return self._card(name, self._latest.version if version is None else version)
+        """One of them. Raises Refused if there is no such policy, or if it cannot be read. Reads the disk."""
+        model = self.model(name)
+        try:
+            return self._card(name, self._latest.version if model.version is None else model.version)
+        except (UserError, OSError) as error:
+            logger.error("%s", error)
+            raise Refused(_unusable(model)) from None
 
     def model(self, name: str) -> ModelId:
         """Raises Refused if there is no such policy, or if it cannot be served."""
         model = read_model_id(name)
         if model is None or (model.version is not None and not self._store.is_complete(model.version)):
-            raise Refused(unknown_model(name, [card["id"] for card in self.models()]))
+            raise Refused(unknown_model(name, list(self._names())))
         if model.version in self._unusable:
             raise Refused(_unusable(model))
         return model
@@ -165,12 +175,17 @@ class Service:
             self._policies[version] = served_policy(version, self._store.get(version).path)
         return self._policies[version]
 
+    def _names(self) -> dict[str, int]:
+        """Name -> version of all that can be asked."""
+        return {**{model_name(version): version for version in self._store.versions()}, LATEST: self._latest.version}
+
     def _card(self, name: str, version: int) -> dict[str, Any]:
-        created = int(self._store.get(version).manifest.created.timestamp())
+        if version not in self._created:
+            self._created[version] = int(self._store.get(version).manifest.created.timestamp())
         return {
             "id": name,
             "object": "model",
-            "created": created,
+            "created": self._created[version],
             "owned_by": "medcritical",
             "root": model_name(version),
             "max_model_len": self.config.engines.max_model_len,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,6 +194,16 @@ def test_a_gpu_is_used_where_there_is_one(model: Path, questions: Path):
     config, origin = config_of(model, questions, has_gpu=True)
     assert config.engines.num_gpus == 1
     assert origin.endswith("evaluate_gpu.toml")
+
+
+def test_whether_there_is_a_gpu_is_for_the_cluster_to_say(
+    model: Path, questions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    there = ClusterResources(num_cpus=4, num_gpus=1, memory_gib=100, disk_gib=1, gpu_memory_gib=0.1)
+    monkeypatch.setattr("actors.cluster.connected", lambda *_: nullcontext(there))
+    words = ["--policy", model, "--questions", questions, "--out", questions.parent / "out.json"]
+    assert main(["evaluate", *map(str, words)]) == 2
+    assert "GiB needed for an engine's weights, work and one sequence" in capsys.readouterr().err
 
 
 def test_a_model_whose_context_holds_no_question_is_refused(model: Path, questions: Path):

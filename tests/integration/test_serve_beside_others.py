@@ -1,12 +1,12 @@
 """`medcritical serve` on a cluster whose Serve has applications of others: these stay, and one line says what to do."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobs.serve import serving
+from jobs.servers import free_port
 from medcritical_ray.config import Config
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.run_directory import RunDirectory
@@ -24,8 +24,7 @@ def port(ray_cluster: None) -> Iterator[int]:
         def __call__(self) -> str:
             return "theirs"
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number = free.getsockname()[1]
+    number = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": number})
     serve.run(Theirs.bind(), name="theirs")
     yield number

@@ -249,6 +249,18 @@ def test_a_policy_that_is_adopted_while_its_files_are_away_is_taken_over_once_th
     play(scene, run)
 
 
+def test_a_policy_that_cannot_be_read_is_not_listed_and_hides_no_other(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        (run.policies / "v0001" / "manifest.json").write_text("cut o")
+        listed = (await client.get("/v1/models")).json()["data"]
+        assert [card["id"] for card in listed] == ["v0000", "v0002", "latest"]
+        card = await client.get("/v1/models/v0001")
+        assert (card.status_code, card.json()["error"]["param"]) == (500, "model")
+        assert (await client.get("/v1/models/v0002")).json() == listed[1]
+
+    play(scene, run)
+
+
 def test_a_service_that_does_not_follow_its_run_any_more_is_not_healthy(run: RunDirectory):
     class NoAdapters(FakeEngine):
         async def add_adapter(self, policy: ServedPolicy) -> None:
