@@ -66,6 +66,7 @@ def measure(policy: Path, args: argparse.Namespace, scratch: Path) -> dict[str, 
     from jobs.serve import serving
     from medcritical_ray.serving.tokenizer import write_tokenizer
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would give way to the clients, and vLLM would not
     num_swaps = int(args.rounds * args.seconds / args.swap_every)
     ports = free_port(), free_port()
     (scratch / "tokenizer").mkdir()
