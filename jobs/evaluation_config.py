@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medcritical_ray.config import Config
-from medcritical_ray.config_files import dump_config, load_config
+from medcritical_ray.config_files import load_config, with_overrides
 from medcritical_ray.context import check_context, longest_prompt_tokens, model_positions
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json
@@ -38,7 +38,6 @@ def evaluation_config(
     *,
     run: RunDirectory | None,
     has_gpu: bool,
-    scratch: Path,
 ) -> tuple[Config, str]:
     """The config and where it comes from: `file`, else the run, else the one that is shipped, fitted to the models.
 
@@ -47,9 +46,10 @@ def evaluation_config(
     source = file or CONFIGS / ("evaluate_gpu.toml" if has_gpu else "evaluate_cpu.toml")
     origin = str(source)
     if file is None and run is not None:
-        source, origin = scratch / "run.toml", str(run.path / "run.json")
-        source.write_text(dump_config(run_config(run, "name one with --config")), encoding="utf-8")
-    config = load_config(source, overrides)
+        origin = str(run.path / "run.json")
+        config = with_overrides(run_config(run, "name one with --config"), overrides, origin)
+    else:
+        config = load_config(source, overrides)
     corrected = config.evaluate.corrected_share > 0
     asked = QuestionSet.whole(questions, BLOCK_SIZE)
     longest = {model: longest_prompt_tokens(model, asked, corrected=corrected) for model in models}
@@ -81,7 +81,7 @@ def fitted(config: Config, longest: dict[Path, int]) -> list[str]:
     ]
 
 
-def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
+def config_of_policy(config: Config, policy: ServedPolicy, name: str) -> Config:
     """The config for the engines of one policy, made for adapters of its rank or for none; `name` tells its engines
     from others."""
     dpo = config.dpo.model_copy(update={"method": "full"})
@@ -99,7 +99,7 @@ def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
     return config.model_copy(update=parts)
 
 
-def check_fit(config: Config, policies: list[ServedPolicy], resources: ClusterResources) -> None:
+def check_policies_fit(config: Config, policies: list[ServedPolicy], resources: ClusterResources) -> None:
     """Raises UserError, naming what is short and what to change, if the engines of one policy at a time do not fit."""
-    served = [(serving_config(config, policy, ""), check_model(policy.model_dir)) for policy in policies]
+    served = [(config_of_policy(config, policy, ""), check_model(policy.model_dir)) for policy in policies]
     check_engines_fit(served, config.engines.num_engines, resources, knob="engines.num_engines")

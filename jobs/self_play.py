@@ -81,7 +81,7 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
     from medcritical_ray.files import read_json
 
     console = wide_console()
-    with opened(config, resume=resume, command=command) as run:
+    with opened_to_play(config, resume=resume, command=command) as run:
         if not run.summary_file.exists():
             with seated(config, run, console, command) as game:
                 play_to_the_end(game)
@@ -90,7 +90,7 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
 
 
 @contextmanager
-def opened(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
+def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
     """The run, locked, and connected to a cluster that has room for it unless it is finished."""
     from actors.cluster import connected
     from medcritical_ray.opening import open_run, run_path

@@ -5,7 +5,6 @@ import logging
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -48,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted or terminated. Raises UserError before anything starts if an input is wrong."""
     from actors.cluster import connected
 
-    run, config = opened(args.run, args.set)
+    run, config = run_and_config(args.run, args.set)
     check_access(args.host, args.api_key_file)
     with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        check_fit(run, config, resources)
+        check_replicas_fit(run, config, resources)
         with serving(run, config, args.host, args.port, args.api_key_file) as name:
             print(f"{name}: http://{_shown(args.host)}:{args.port}/v1", flush=True)
             signal.pause()
@@ -68,28 +67,23 @@ def application(args: dict[str, Any]) -> "Application":
     unknown = sorted(args.keys() - {"run", "api_key_file", "set"})
     if unknown or not {"run", "api_key_file"} <= args.keys():
         raise UserError(f"args: must be run, api_key_file and perhaps set, not {', '.join(sorted(args)) or 'nothing'}")
-    run, config = opened(Path(args["run"]), args.get("set", []))
+    run, config = run_and_config(Path(args["run"]), args.get("set", []))
     from actors.serving import make_application
 
     return make_application(run.path, config, Path(args["api_key_file"]))
 
 
-def opened(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Config]":
+def run_and_config(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Config]":
     """The run and its config. Raises UserError if there is none, or no policy in it."""
-    from medcritical_ray.config_files import dump_config, load_config
+    from medcritical_ray.config_files import with_overrides
     from medcritical_ray.policies import PolicyStore
     from medcritical_ray.prepare import run_config
-    from medcritical_ray.run_directory import RunDirectory
 
-    run = RunDirectory(path.resolve())
-    if not run.exists():
-        raise UserError(f"--run {path}: no run there: must be the directory of a run, such as runs/demo")
+    run = options.opened_run(path.resolve())
     if not PolicyStore(run.policies).versions():
         raise UserError(f"--run {path}: the run has published no policy yet: wait until stage 1 is done")
-    with tempfile.TemporaryDirectory(prefix="medcritical-serve-") as scratch:
-        file = Path(scratch) / "run.toml"
-        file.write_text(dump_config(run_config(run, "serve it with the version that made it")), encoding="utf-8")
-        return run, load_config(file, overrides)
+    config = run_config(run, "serve it with the version that made it")
+    return run, with_overrides(config, overrides, str(run.path / "run.json"))
 
 
 def check_access(host: str, key_file: Path | None) -> None:
@@ -119,7 +113,7 @@ def check_others(name: str, others: Collection[str], key_file: Path | None) -> N
         raise UserError("Serve runs on this cluster already, for whoever reaches it: name keys with --api-key-file")
 
 
-def check_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
+def check_replicas_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
     """Raises UserError, naming what is short and what to change, if the engines do not fit the cluster."""
     from medcritical_ray.fit import check_engines_fit
     from medcritical_ray.model_files import check_model

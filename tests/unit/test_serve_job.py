@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.cli import main
-from jobs.serve import application, check_access, check_fit, check_port, opened
+from jobs.serve import application, check_access, check_port, check_replicas_fit, run_and_config
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_a_run_is_served_with_its_config_and_what_is_set(run: RunDirectory):
-    path, config = opened(run.path, ["serve.max_tokens=7"])
+    path, config = run_and_config(run.path, ["serve.max_tokens=7"])
     assert path.path == run.path.resolve()
     assert config == Config.model_validate({"serve": {"max_tokens": 7}})
 
@@ -42,12 +42,12 @@ def test_a_directory_without_a_run_is_refused(tmp_path: Path, capsys: pytest.Cap
 def test_a_run_without_policies_is_refused(tmp_path: Path):
     run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
     with pytest.raises(UserError, match="has published no policy yet"):
-        opened(run.path, [])
+        run_and_config(run.path, [])
 
 
 def test_a_wrong_setting_is_refused(run: RunDirectory):
-    with pytest.raises(UserError, match=r"serve.max_token: unknown key, did you mean serve.max_tokens\?"):
-        opened(run.path, ["serve.max_token=7"])
+    with pytest.raises(UserError, match=r"^--set: serve.max_token: unknown key, did you mean serve.max_tokens\?"):
+        run_and_config(run.path, ["serve.max_token=7"])
 
 
 def test_nobody_is_let_in_from_elsewhere_without_a_key():
@@ -85,14 +85,14 @@ CLUSTER = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, obj
 def test_engines_that_the_cluster_has_no_room_for_are_refused(run: RunDirectory, values: dict[str, Any], missing: str):
     node = Node(labels={}, num_cpus=2, num_gpus=1, memory_gib=8)
     cluster = replace(CLUSTER, nodes=(node,))
-    check_fit(run, Config(), cluster)
+    check_replicas_fit(run, Config(), cluster)
     with pytest.raises(UserError, match=f"the engines do not fit the cluster: .*{re.escape(missing)}"):
-        check_fit(run, Config.model_validate(values), cluster)
+        check_replicas_fit(run, Config.model_validate(values), cluster)
 
 
 def test_machines_that_come_as_they_are_asked_for_are_not_missed(run: RunDirectory):
     config = Config.model_validate({"serve": {"num_replicas": 2}, "engines": {"labels": {"role": "engine"}}})
-    check_fit(run, config, replace(CLUSTER, num_gpus=0, gpu_memory_gib=None, nodes=(), grows=True))
+    check_replicas_fit(run, config, replace(CLUSTER, num_gpus=0, gpu_memory_gib=None, nodes=(), grows=True))
 
 
 @pytest.mark.parametrize("args", [{}, {"run": "runs/demo"}, {"run": "runs/demo", "api_key_file": "f", "port": 1}])
