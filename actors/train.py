@@ -101,6 +101,7 @@ def _fit(
     out_dir = out_dir.absolute()
     run_name = f"{name}-{uuid4().hex[:8]}"
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(trainers.answer_timeout_s)
     if trainers.num_workers == 0:
         _quieten_this_process()
     _start_helpers_of_data()

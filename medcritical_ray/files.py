@@ -50,6 +50,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(root: Path) -> None:
+    """Removes what is in the making below a directory: nobody who writes there may be alive."""
+    for leftover in list(root.rglob(".*.tmp")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)  # it may have been in another one
+
+
 def flush_to_disk(path: Path) -> None:
     """Makes a file's content, or a directory's entries, outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

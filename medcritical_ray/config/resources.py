@@ -91,6 +91,9 @@ class TrainersConfig(Part):
         gt=0,
         description="Seconds until a training's workers start; their machines may have to come first.",
     )
+    answer_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that a worker may be silent; then it is taken for dead."
+    )
     timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
 
 
