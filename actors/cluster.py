@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import RayError
 
 from actors.metrics import gauges_repeated
@@ -61,11 +60,6 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
 def joined_address(config: ClusterConfig) -> str | None:
     """That of the cluster which is joined; None if one is started."""
     return config.address or os.environ.get("RAY_ADDRESS")
-
-
-def is_submitted_job() -> bool:
-    """Whether this process is the driver of a job that was submitted to a cluster."""
-    return RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ
 
 
 @contextmanager

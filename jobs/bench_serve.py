@@ -132,12 +132,16 @@ def make_run(path: Path, policy: Path, config: "Config", *, num_versions: int, n
 
 @contextmanager
 def swapped(run: "RunDirectory", every_s: float) -> Iterator[None]:
-    """While the block lasts, the run adopts its next version every so many seconds."""
-    ended = threading.Event()
+    """While the block lasts, the run adopts its next version every so many seconds, up to the last that there is."""
+    from medcritical_ray.policies import PolicyStore
+
+    ended, last = threading.Event(), PolicyStore(run.policies).versions()[-1]
 
     def adopt() -> None:
         while not ended.wait(every_s):
             version = sum(1 for _ in (run.path / "iterations").iterdir())
+            if version > last:
+                return
             run.finish_iteration(version, {"adopted_version": version})
 
     thread = threading.Thread(target=adopt)

@@ -204,10 +204,10 @@ def plan_of(config: "Config") -> "Plan":
 
 def check_outlives(what: str, directory: str) -> None:
     """Raises UserError if this process is a submitted job, and the directory is gone with it."""
-    from actors.cluster import is_submitted_job
+    from actors.job_page import submission_id
     from medcritical_ray.locations import check_outlives_job
 
-    if is_submitted_job():
+    if submission_id():
         check_outlives_job(what, directory)
 
 
