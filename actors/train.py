@@ -31,7 +31,7 @@ from actors.steps import Steps
 from actors.train_worker import Assignment, DpoTask, SftTask, Task, train_worker
 from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
-from medcritical_ray.files import atomic_directory
+from medcritical_ray.files import atomic_directory, put_in_place
 from medcritical_ray.game import OnStep
 from medcritical_ray.mirror import Mirror
 from medcritical_ray.placement import written
@@ -275,7 +275,7 @@ def _take_policy(result: ray.train.Result, out_dir: Path) -> dict[str, Any]:
     if out_dir.exists():
         shutil.rmtree(out_dir)
     if isinstance(result.checkpoint.filesystem, LocalFileSystem):
-        Path(result.checkpoint.path).rename(out_dir)
+        put_in_place(Path(result.checkpoint.path), out_dir)
     else:
         with atomic_directory(out_dir) as directory:
             result.checkpoint.to_directory(directory)
