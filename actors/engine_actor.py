@@ -15,7 +15,7 @@ from medcritical_ray.served import ServedPolicy, check_weights
 from medcritical_ray.weights import Blob
 
 
-@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"watch": 1})
+@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"watch": 1})  # type: ignore[call-overload]  # no stub
 class EngineActor:
     """Forwards to an Engine. Ray never restarts it: a restarted engine would serve its first weights again.
 

@@ -68,10 +68,12 @@ def note_news(before: EngineState, now: EngineState, note: Note) -> None:
 def fleet_readings(role: str, engines: Iterable[EngineState]) -> Iterator[Reading]:
     """The readings of engines that play `role` now."""
     for engine in engines:
-        for name, value, tags in (
-            ("requests_in_flight", engine.num_requests, {"role": role}),
-            ("engine_policy_version", engine.version, {}),
-            ("engine_restarts", engine.health.num_restarts, {}),
-            *(("engines", float(engine.health.state == state), {"state": state}) for state in STATES),
-        ):
-            yield Reading(name=f"medcritical_{name}", value=value, tags={"engine": engine.name, **tags})
+        yield _reading("requests_in_flight", engine, engine.num_requests, role=role)
+        yield _reading("engine_policy_version", engine, engine.version)
+        yield _reading("engine_restarts", engine, engine.health.num_restarts)
+        for state in STATES:
+            yield _reading("engines", engine, float(engine.health.state == state), state=state)
+
+
+def _reading(name: str, engine: EngineState, value: float, **tags: str) -> Reading:
+    return Reading(name=f"medcritical_{name}", value=value, tags={"engine": engine.name, **tags})
