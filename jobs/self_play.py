@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,16 +62,16 @@ def dry_run(config: "Config") -> int:
 
     size, lacking = expected_size(config)
     plan = make_plan(config, size)
-    print(dump_config(config))
-    print(describe(plan))
-    print(*checked_questions(config).contamination.lines(), sep="\n")
+    say(dump_config(config))
+    say(describe(plan))
+    say(*checked_questions(config).contamination.lines())
     check_reviewer(config)
     with connected(config.cluster, run_path(config)) as resources:
         for line in describe_cache(plan.engine, resources.gpu_memory_gib):
-            print(line)
+            say(line)
         shortfalls = [f"missing: {what}" for what in lacking]
         shortfalls += [f"does not fit: {shortfall}" for shortfall in compare(plan, resources)]
-    print("\n".join(shortfalls) or "the plan fits the cluster")
+    say(*shortfalls or ["the plan fits the cluster"])
     return 2 if shortfalls else 0
 
 

@@ -123,7 +123,7 @@ def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
         gain = [f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}"] if over else []
         table.add_row(arm, accuracy_text(row), ", ".join(f"{100 * value:.1f}" for value in row["accuracy"]), *gain)
     console.print(table)
-    console.print(f"{out / 'study.json'}, study.md and study.png", highlight=False, soft_wrap=True)
+    console.print(f"{out / 'study.json'}, study.md and study.png", soft_wrap=True)
 
 
 def _command(args: argparse.Namespace) -> str:

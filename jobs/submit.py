@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.cli import COMMANDS, module_name, parser_of, run_job
+from jobs.cli import COMMANDS, module_name, parser_of, run_job, say
 
 if TYPE_CHECKING:
     from actors.submission import JobServer
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     metadata = {"run": name, "command": command, "medcritical_ray": __version__}
     entrypoint = ["python", "-m", module_name(command), *words[1:]]
     server.submit(entrypoint, args.working_dir, submission_id, metadata)
-    print(f"job {submission_id} is on {args.address}; see `ray job status`, `ray job logs` and `ray job stop`")
+    say(f"job {submission_id} is on {args.address}; see `ray job status`, `ray job logs` and `ray job stop`")
     return server.follow(submission_id) if args.wait else 0
 
 
@@ -111,7 +111,7 @@ def check_plan(config: "Config", server: "JobServer") -> None:
     try:
         size, _ = expected_size(config)
     except UserError as error:
-        print(f"not checked from here whether the plan fits: {error}", file=sys.stderr)
+        say(f"not checked from here whether the plan fits: {error}", file=sys.stderr)
         return
     check_fit(make_plan(config, size), server.resources(grows=config.cluster.autoscales))
 

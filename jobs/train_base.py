@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 
 SUMMARY = "train the clinic's base student from nothing"
 EXAMPLES = ("medcritical train-base --out base-student",)
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if args.steps < 1:
         raise UserError(f"--steps {args.steps}: must be at least 1")
     accuracy = train_base(load_world(), args.out, num_steps=args.steps, seed=args.seed, on_step=_show)
-    print(f"{args.out}: looks up {100 * accuracy:.1f} % of options rightly (chance is 20 %)")
+    say(f"{args.out}: looks up {100 * accuracy:.1f} % of options rightly (chance is 20 %)")
     return 0
 
 

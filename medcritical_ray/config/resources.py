@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from medcritical_ray.config.part import Part
 
@@ -14,9 +14,23 @@ Labels = dict[
 ]
 """Labels of Ray's nodes, in Kubernetes' syntax: exact values, none of Ray's operators, so that nodes can be counted."""
 
+MAX_ACTORS = 10_000
+SMALLEST_GPU_SHARE = 0.01
+
+
+def _is_gpu_share(num_gpus: float) -> float:
+    if 0 < num_gpus < SMALLEST_GPU_SHARE:
+        raise ValueError(f"must be 0 or at least {SMALLEST_GPU_SHARE}")
+    return num_gpus
+
+
+Gpus = Annotated[float, Field(ge=0, le=1000), AfterValidator(_is_gpu_share)]
+
 
 class EnginesConfig(Part):
-    num_engines: int = Field(default=1, ge=1, description="Engines that generate, and correct unless others do.")
+    num_engines: int = Field(
+        default=1, ge=1, le=MAX_ACTORS, description="Engines that generate, and correct unless others do."
+    )
     min_engines: int | None = Field(
         default=None,
         ge=0,
@@ -24,12 +38,15 @@ class EnginesConfig(Part):
         "training. None means that all stay.",
     )
     separate_corrector: int = Field(
-        default=0, ge=0, description="Further engines that only correct; 0 means that the same engines play both roles."
+        default=0,
+        ge=0,
+        le=MAX_ACTORS,
+        description="Further engines that only correct; 0 means that the same engines play both roles.",
     )
     num_cpus: float = Field(
         default=1.0, gt=0, description="CPUs that Ray reserves per engine, and its threads; on a shared CPU 1 is best."
     )
-    num_gpus: float = Field(default=1.0, ge=0, description="GPUs per engine; 0 runs on the CPU.")
+    num_gpus: Gpus = Field(default=1.0, description="GPUs per engine; 0 runs on the CPU.")
     labels: Labels = Field(default={}, description="Labels of the nodes that may hold engines; none means any node.")
     tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs over which an engine splits its weights.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
@@ -72,11 +89,12 @@ class TrainersConfig(Part):
     num_workers: int = Field(
         default=1,
         ge=0,
+        le=MAX_ACTORS,
         description="Training workers; 0 trains in the job's own process, on the CPU: where a worker's start takes as "
         "long as a training.",
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves per worker.")
-    num_gpus: float = Field(default=1.0, ge=0, description="GPUs per worker; 0 trains on the CPU.")
+    num_gpus: Gpus = Field(default=1.0, description="GPUs per worker; 0 trains on the CPU.")
     labels: Labels = Field(default={}, description="Labels of the nodes that may hold workers; none means any node.")
     max_tokens_per_forward: int = Field(
         default=16_384, ge=1, description="Tokens of one forward pass, padding included; larger batches take several."

@@ -53,9 +53,11 @@ def test_an_integer_is_a_number():
     assert EnginesConfig.model_validate({"num_gpus": 0}).num_gpus == 0.0
 
 
-@pytest.mark.parametrize("name", ["", "../elsewhere", ".hidden", "two words", "a/b", "line\n"])
+@pytest.mark.parametrize(
+    "name", ["", "../a", "..", ".hidden", "two words", "a/b", "a\\b", "line\n", "-rf", "発熱", "a" * 101]
+)
 def test_a_run_name_that_is_no_plain_directory_name_is_refused(name: str):
-    with pytest.raises(ValidationError, match="letters, digits"):
+    with pytest.raises(ValidationError, match=r"letters, digits|control characters"):
         RunConfig(name=name)
 
 

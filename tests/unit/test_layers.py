@@ -16,6 +16,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.engine",
     "medcritical_ray.export.directory",
     "medcritical_ray.harness.utils",
+    "medcritical_ray.literal",
     "medcritical_ray.opening",
     "medcritical_ray.report",
     "medcritical_ray.serving.app",

@@ -236,6 +236,8 @@ def test_fields_that_are_not_mapped_are_looked_for_by_their_usual_names():
         ({"key": "answr"}, "q.csv has no column answr to map; its columns are question, options"),
         ({}, r"no column of q\.csv holds the key: map one"),
         ({"answer": "question"}, "a question has no field answer: a mapping may name stem, options, key"),
+        ({"id": ","}, r"',' cannot be mapped to id: must name one column of q\.csv"),
+        ({"stem": "question,options"}, r"'question,options' cannot be mapped to stem: must name one column of q\.csv"),
     ],
 )
 def test_a_mapping_that_cannot_be_is_the_users_to_mend(mapping: dict[str, str], message: str):

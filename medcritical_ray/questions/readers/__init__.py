@@ -1,5 +1,6 @@
 """Question files of every format, read row by row."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.formats import Format
 from medcritical_ray.questions.door import DUPLICATE_ID, UNREADABLE_ROW, BadRow, RowFault, fault_of
 from medcritical_ray.questions.readers import native, pubmedqa
-from medcritical_ray.questions.readers.columns import Columns, first_number, mapped_columns
+from medcritical_ray.questions.readers.columns import Columns, first_number, listed, mapped_columns
 from medcritical_ray.questions.readers.exams import EXAMS
 from medcritical_ray.questions.readers.rows import Row, column_names, rows_of
 from medcritical_ray.records import Question
@@ -45,6 +46,8 @@ def _to_question(path: Path, format: Format, mapping: Mapping[str, str]) -> ToQu
     found = column_names(path)
     if not found:
         return native.question_of  # an empty file has any format: whoever reads it sees that it is empty
+    if twice := [name for name, count in Counter(found).items() if name.strip() and count > 1]:
+        raise UserError(f"{path} has two columns called {listed(twice)}: rename one, since a row can keep but one")
     if mapping or format == "mapped":
         return _by_columns(path, mapped_columns(path, mapping, found), "mapped")
     name = _detect(path, found) if format == "auto" else format
@@ -67,7 +70,7 @@ def _detect(path: Path, found: list[str]) -> str:
         if any(columns <= set(found) for columns in editions):
             return name
     raise UserError(
-        f"cannot tell the format of {path}, whose columns are {', '.join(found)}: name its format, or map its columns "
+        f"cannot tell the format of {path}, whose columns are {listed(found)}: name its format, or map its columns "
         "(questions.map, --map stem=… --map options=… --map key=…)"
     )
 
@@ -75,7 +78,7 @@ def _detect(path: Path, found: list[str]) -> str:
 def _check_columns(path: Path, found: list[str], name: str) -> None:
     missing = [sorted(columns - set(found)) for columns in _REQUIRED[name]]
     if all(missing):
-        raise UserError(f"{path} has no column {', '.join(missing[0])} ({name}); its columns are {', '.join(found)}")
+        raise UserError(f"{path} has no column {', '.join(missing[0])} ({name}); its columns are {listed(found)}")
 
 
 def _questions(path: Path, rows: Iterable[Row | None], to_question: ToQuestion) -> Iterator[Question | BadRow]:

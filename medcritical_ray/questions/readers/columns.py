@@ -4,7 +4,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ _KNOWN_NAMES: dict[str, tuple[str, ...]] = {
 
 _FIELDS = ("stem", "options", "key", "explanation", "id", "labels")
 """What a mapping may name."""
+_OF_SEVERAL_COLUMNS = ("options", "labels")
+
+_NUM_LISTED, _NUM_LISTED_CHARS = 30, 40
 
 _LINE_BREAK = re.compile(r"\\n|\r\n|\r|\n")
 _LETTERED_LINE = re.compile(r"\(?([A-Z])(?:[.)、:．：]\s*|\s+)(.*)|([A-Z])")
@@ -90,9 +93,12 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
     if unknown:
         raise UserError(f"a question has no field {', '.join(unknown)}: a mapping may name {', '.join(_FIELDS)}")
     named = {field: _split(columns) for field, columns in mapping.items()}
+    for field, columns in named.items():
+        if not columns or (len(columns) > 1 and field not in _OF_SEVERAL_COLUMNS):
+            raise UserError(f"{mapping[field]!r} cannot be mapped to {field}: must name one column of {path}")
     missing = sorted({column for columns in named.values() for column in columns} - set(found))
     if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)} to map; its columns are {', '.join(found)}")
+        raise UserError(f"{path} has no column {', '.join(missing)} to map; its columns are {listed(found)}")
     for field, names in _KNOWN_NAMES.items():
         column = next((name for name in names if name in found), None)
         if column:
@@ -100,7 +106,7 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
     for field in ("stem", "options", "key"):
         if not named.get(field):
             raise UserError(
-                f"no column of {path} holds the {field}: map one (--map {field}=…); its columns are {', '.join(found)}"
+                f"no column of {path} holds the {field}: map one (--map {field}=…); its columns are {listed(found)}"
             )
     return Columns(
         stem=named["stem"][0],
@@ -110,6 +116,14 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
         id=named.get("id", (None,))[0],
         labels=named.get("labels", ()),
     )
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Columns by their names, of which a file may have any number, as long as it likes."""
+    names = ", ".join(
+        name if len(name) <= _NUM_LISTED_CHARS else f"{name[:_NUM_LISTED_CHARS]}…" for name in columns[:_NUM_LISTED]
+    )
+    return names + (f" and {len(columns) - _NUM_LISTED:,} more" if len(columns) > _NUM_LISTED else "")
 
 
 def first_number(values: Iterable[Any]) -> int:
