@@ -1,4 +1,4 @@
-"""The metrics of a training's steps on their way from its first worker, on whichever machine, to the driver."""
+"""That a training's first worker has started, and its steps' metrics, on their way from there to the driver."""
 
 import time
 from typing import Any
@@ -16,19 +16,23 @@ class StepsActor:
     """Holds the steps that the driver has not taken yet."""
 
     def __init__(self) -> None:
+        self._has_started = False
         self._steps: list[dict[str, float]] = []
+
+    def start(self) -> None:
+        self._has_started = True
 
     def add(self, metrics: dict[str, float]) -> None:
         self._steps.append(metrics)
 
-    def take(self) -> list[dict[str, float]]:
+    def take(self) -> tuple[bool, list[dict[str, float]]]:
         steps, self._steps = self._steps, []
-        return steps
+        return self._has_started, steps
 
 
 class Steps:
-    """Shows `on_step` the steps as they come, and again from the first if the training starts again. `last_at` is when
-    the last came, or when all began, as `time.time()` gives it."""
+    """Shows `on_step` the steps as they come, and again from the first if the training starts again; `has_started` is
+    whether it has been heard of, and `heard_at` when it last was, in seconds of a steady clock."""
 
     def __init__(self, on_step: OnStep) -> None:
         here = ray.get_runtime_context().get_node_id()
@@ -36,7 +40,8 @@ class Steps:
         self.actor: Any = actor_class.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)  # it lives and dies with the driver
         ).remote()
-        self.last_at = time.time()
+        self.has_started = False
+        self.heard_at = time.monotonic()
         self._on_step = on_step
         self._asked: Any = None
 
@@ -45,9 +50,10 @@ class Steps:
         self._asked = self._asked or self.actor.take.remote()
         answered, _ = ray.wait([self._asked], timeout=timeout_s)
         if answered:
-            steps, self._asked = ray.get(self._asked), None
+            (has_started, steps), self._asked = ray.get(self._asked), None
+            if steps or has_started != self.has_started:
+                self.has_started, self.heard_at = has_started, time.monotonic()
             for metrics in steps:
-                self.last_at = time.time()
                 self._on_step(metrics)
 
     def show_rest(self) -> None:

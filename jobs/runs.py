@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def list_runs(directories: list[Path], *, as_json: bool) -> int:
     places = directories or [DEFAULT]
     rows = [run_row(path) for path in dict.fromkeys(path for place in places for path in runs_below(place))]
     if as_json:
-        print(json.dumps([_plain(row) for row in rows], ensure_ascii=False))
+        say(json.dumps([_plain(row) for row in rows], ensure_ascii=False))
     elif rows:
         _print_rows(wide_console(), rows)
     else:
-        print(f"no run in {', '.join(map(str, places))}: `medcritical demo` makes one")
+        say(f"no run in {', '.join(map(str, places))}: `medcritical demo` makes one")
     return 0
 
 
@@ -103,18 +103,17 @@ def _plain(row: "RunRow") -> dict[str, Any]:
 
 def _print_rows(console: "Console", rows: "list[RunRow]") -> None:
     """A table; below it, run by run, why one stands still or who works on it, and the likeliest command."""
-    from rich.markup import escape
     from rich.table import Column, Table
 
     table = Table(
         Column("run", overflow="fold"), "state", "iteration", "phase", "accuracy", "policy", "last event, UTC"
     )
     for row in rows:
-        table.add_row(*map(escape, _cells(row)))
+        table.add_row(*_cells(row))
     console.print(table)
     for row in rows:
         for text in _remarks(row):
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
 
 
 def _cells(row: "RunRow") -> list[str]:

@@ -32,7 +32,7 @@ class Team(Protocol):
     """Those who do the heavy work: engines that write, and workers that train."""
 
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
-        """Returns when every engine of the role has confirmed that it serves the policy as that version."""
+        """Returns when the role serves the policy as that version; an engine that comes later confirms it first."""
         ...
 
     def write(
