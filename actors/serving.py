@@ -1,5 +1,6 @@
 """A run's policies as a Ray Serve application."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ class PolicyServer:
 
     def __init__(self, run: Path, config: Config, key_file: Path | None) -> None:
         self._keys = read_keys(key_file) if key_file else []
-        self._service = Service(RunDirectory(run), config)
+        self._service = Service(RunDirectory(run), config, on_death=self._end)
 
     def __serve_build_asgi_app__(self) -> "Starlette":
         return make_app(self._service, self._keys)
@@ -31,6 +32,12 @@ class PolicyServer:
     def check_health(self) -> None:
         """Serve replaces whoever raises here."""
         self._service.check_health()
+
+    def _end(self) -> None:
+        """Has Serve start another in this one's place. Without an engine it would refuse requests faster than others
+        answer them, and so be given most of them, until Serve has found out."""
+        self._service.close()
+        os._exit(1)
 
 
 def make_application(run: Path, config: Config, key_file: Path | None) -> serve.Application:
@@ -49,6 +56,7 @@ def make_application(run: Path, config: Config, key_file: Path | None) -> serve.
             "label_selector": engines.labels,
         },
         max_constructor_retry_count=1,
+        health_check_timeout_s=limits.answer_timeout_s,
         graceful_shutdown_timeout_s=limits.stop_timeout_s,
         logging_config={"enable_access_log": False},
     )

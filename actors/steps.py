@@ -1,5 +1,6 @@
 """That a training's first worker has started, and its steps' metrics, on their way from there to the driver."""
 
+import time
 from typing import Any
 
 import ray
@@ -31,7 +32,7 @@ class StepsActor:
 
 class Steps:
     """Shows `on_step` the steps as they come, and again from the first if the training starts again; `has_started` is
-    whether it has been heard of."""
+    whether it has been heard of, and `heard_at` when it last was, in seconds of a steady clock."""
 
     def __init__(self, on_step: OnStep) -> None:
         here = ray.get_runtime_context().get_node_id()
@@ -40,6 +41,7 @@ class Steps:
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)  # it lives and dies with the driver
         ).remote()
         self.has_started = False
+        self.heard_at = time.monotonic()
         self._on_step = on_step
         self._asked: Any = None
 
@@ -48,7 +50,9 @@ class Steps:
         self._asked = self._asked or self.actor.take.remote()
         answered, _ = ray.wait([self._asked], timeout=timeout_s)
         if answered:
-            (self.has_started, steps), self._asked = ray.get(self._asked), None
+            (has_started, steps), self._asked = ray.get(self._asked), None
+            if steps or has_started != self.has_started:
+                self.has_started, self.heard_at = has_started, time.monotonic()
             for metrics in steps:
                 self._on_step(metrics)
 

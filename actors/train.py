@@ -31,7 +31,7 @@ from actors.steps import Steps
 from actors.train_worker import Assignment, DpoTask, SftTask, Task, train_worker
 from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
-from medcritical_ray.files import atomic_directory
+from medcritical_ray.files import atomic_directory, put_in_place
 from medcritical_ray.game import OnStep
 from medcritical_ray.mirror import Mirror
 from medcritical_ray.placement import written
@@ -101,6 +101,7 @@ def _fit(
     out_dir = out_dir.absolute()
     run_name = f"{name}-{uuid4().hex[:8]}"
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(trainers.answer_timeout_s)
     if trainers.num_workers == 0:
         _quieten_this_process()
     _start_helpers_of_data()
@@ -210,24 +211,14 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
 def _wait_for(trainer: TorchTrainer, trainers: TrainersConfig, name: str, steps: Steps) -> ray.train.Result:
     """The result of the fit, which runs in a daemon thread, since it has no time limit of its own.
 
-    Workers end themselves in time. If they do not, or never start, what is left of the fit ends with the job that
-    started it.
+    Workers end themselves in time. If they do not, never start, or make no step for too long, what is left of the fit
+    ends with the job that started it.
     """
     outcome: Future[ray.train.Result] = Future()
     began = time.monotonic()
     Thread(target=_run, args=(trainer, outcome), daemon=True).start()
     while not outcome.done():
-        seconds = time.monotonic() - began
-        if seconds > trainers.start_timeout_s and not steps.has_started:
-            raise WaitTimeout(
-                f"{name}: {trainers.num_workers} training workers did not start in {trainers.start_timeout_s:g} s: "
-                f"{_lacking(trainers)}: bring such machines, free them, or raise trainers.start_timeout_s"
-            )
-        if seconds > trainers.timeout_s + _GRACE_S:
-            raise WaitTimeout(
-                f"{name}: {trainers.num_workers} training workers did not finish in {trainers.timeout_s:g} s: see "
-                "their logs, or raise trainers.timeout_s"
-            )
+        _check_time(trainers, name, steps, time.monotonic() - began)
         wait([outcome], timeout=_POLL_S)
         steps.show_new()
     steps.show_rest()
@@ -235,6 +226,26 @@ def _wait_for(trainer: TorchTrainer, trainers: TrainersConfig, name: str, steps:
         return outcome.result()
     except TrainingFailedError as error:
         raise RunFailed(f"{name}: {_first_cause(error)}") from error
+
+
+def _check_time(trainers: TrainersConfig, name: str, steps: Steps, seconds: float) -> None:
+    """Raises WaitTimeout if one of the limits is over after so many seconds."""
+    workers = f"{name}: {trainers.num_workers} training workers"
+    if seconds > trainers.start_timeout_s and not steps.has_started:
+        raise WaitTimeout(
+            f"{workers} did not start in {trainers.start_timeout_s:g} s: {_lacking(trainers)}: bring such machines, "
+            "free them, or raise trainers.start_timeout_s"
+        )
+    # Those that wait for each other answer Ray Train, and one that stops while it starts anew, it awaits without end.
+    if steps.has_started and time.monotonic() > steps.heard_at + trainers.progress_timeout_s:
+        raise WaitTimeout(
+            f"{workers} made no step for {trainers.progress_timeout_s:g} s: see their logs, or raise "
+            "trainers.progress_timeout_s"
+        )
+    if seconds > trainers.timeout_s + _GRACE_S:
+        raise WaitTimeout(
+            f"{workers} did not finish in {trainers.timeout_s:g} s: see their logs, or raise trainers.timeout_s"
+        )
 
 
 def _lacking(trainers: TrainersConfig) -> str:
@@ -274,7 +285,7 @@ def _take_policy(result: ray.train.Result, out_dir: Path) -> dict[str, Any]:
     if out_dir.exists():
         shutil.rmtree(out_dir)
     if isinstance(result.checkpoint.filesystem, LocalFileSystem):
-        Path(result.checkpoint.path).rename(out_dir)
+        put_in_place(Path(result.checkpoint.path), out_dir)
     else:
         with atomic_directory(out_dir) as directory:
             result.checkpoint.to_directory(directory)

@@ -30,6 +30,7 @@ COMMANDS = {
     "submit": "run another command as a job on a cluster, after checking what can be checked before",
     "fetch": "copy a run, or a policy of one, from an object store to a directory",
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
+    "chaos": "play a run under random kills of its processes and nodes, and compare it with the same run undisturbed",
     "runs": "list runs: how far each is, its accuracy, and the command to go on with",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from medcritical_ray.errors import MedCriticalError, UserError
-from medcritical_ray.files import read_json, write_json
+from medcritical_ray.files import read_json, remove_leftovers, write_json
 from medcritical_ray.run_record import RunRecord, check_resumable, new_record
 
 STAGE_ONE = 0
@@ -91,6 +91,7 @@ class RunDirectory:
         """Goes on with a run. Raises UserError as `check_resume` does."""
         now, changes = cls.check_resume(path, config=config, seeds=seeds, fingerprints=fingerprints)
         run = cls(path, RunLock(path / _LOCK), keeper)
+        remove_leftovers(path)
         run.append_event(
             "run resumed",
             changes=changes,

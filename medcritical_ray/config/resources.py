@@ -109,6 +109,14 @@ class TrainersConfig(Part):
         gt=0,
         description="Seconds until a training's workers start; their machines may have to come first.",
     )
+    answer_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that a worker may be silent; then it is taken for dead."
+    )
+    progress_timeout_s: float = Field(
+        default=7200.0,
+        gt=0,
+        description="Seconds without a step, since the start or the last one; then a training ends, to be resumed.",
+    )
     timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
 
 

@@ -21,16 +21,25 @@ from medcritical_ray.serving.model_ids import LATEST, ModelId, model_name, read_
 from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unavailable, unknown_model
 from medcritical_ray.serving.turns import Turns
 
+WATCH_S = 0.1
 logger = logging.getLogger("ray.serve")
 
 
 class Service:
-    """Starts with the policy that the run has adopted; `start` it in the event loop that asks it, and `close` it."""
+    """Starts with the policy that the run has adopted; `start` it in the event loop that asks it, and `close` it.
+
+    `on_death` is called at once when the engine is dead, or does not answer any more.
+    """
 
     def __init__(
-        self, run: RunDirectory, config: Config, start_engine: Callable[..., ServingEngine] = ServingEngine
+        self,
+        run: RunDirectory,
+        config: Config,
+        start_engine: Callable[..., ServingEngine] = ServingEngine,
+        on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
+        self._on_death = on_death
         self._run = run
         self._store = PolicyStore(run.policies)
         self._policies: dict[int, ServedPolicy] = {}
@@ -46,17 +55,19 @@ class Service:
         """Waits until requests can be answered, and follows the run from then on."""
         await self._engine.open()
         await self._engine.add_adapter(self._latest)
-        self._follower = asyncio.create_task(self._follow())
+        self._tasks = [asyncio.create_task(work()) for work in (self._follow, self._probe, self._watch)]
 
     def close(self) -> None:
-        self._follower.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._engine.close()
         self._scratch.cleanup()
 
     def check_health(self) -> None:
         """Raises what has ended the following of the run, or RuntimeError if the engine is dead."""
-        if self._follower.done():
-            self._follower.result()
+        for task in self._tasks:
+            if task.done():
+                task.result()
         if not self.is_alive:
             raise RuntimeError("the engine is dead")
 
@@ -158,6 +169,18 @@ class Service:
                 logger.error("what the run has adopted cannot be read: %s", error)
                 continue
             await self._take_over(policy)
+
+    async def _probe(self) -> None:
+        """Finds out by the engine's silence that it is stuck."""
+        while True:
+            await asyncio.sleep(self.config.serve.poll_s)
+            await self._engine.probe()
+
+    async def _watch(self) -> None:
+        while self._engine.is_alive:
+            await asyncio.sleep(WATCH_S)
+        logger.error("the engine is dead")
+        self._on_death()
 
     async def _take_over(self, policy: ServedPolicy) -> None:
         try:

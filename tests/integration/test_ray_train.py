@@ -108,6 +108,56 @@ def test_dpo_of_an_adapter_ends_as_if_no_worker_had_died(
     assert load_frozen(out, torch.device("cpu")).num_parameters() > 0
 
 
+def test_a_worker_that_is_stopped_is_ended_and_the_training_starts_again(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+):
+    from actors.train import fit_sft
+
+    write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
+    config = SftConfig(method="full", num_epochs=200, batch_size=8, max_length_tokens=32)
+    steps: list[float] = []
+    stopped: list[psutil.Process] = []
+
+    def stop_one_worker_once(metrics: dict[str, float]) -> None:
+        steps.append(metrics["step"])
+        if not stopped:
+            stopped.append(training_workers()[0])
+            stopped[0].suspend()
+
+    trainers = TRAINERS.model_copy(update={"num_workers": 1, "max_failures": 1, "answer_timeout_s": 3.0})
+    fit_sft(
+        tied_policies[0],
+        tmp_path / "rows",
+        tmp_path / "out",
+        config,
+        trainers,
+        name="sft",
+        seed=3,
+        on_step=stop_one_worker_once,
+    )
+    assert (steps.count(1.0), steps[-1]) == (2, 200.0)
+    assert not stopped[0].is_running()
+
+
+def test_a_training_that_makes_no_step_ends(ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path):
+    from actors.train import fit_sft
+
+    write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
+    trainers = TRAINERS.model_copy(update={"progress_timeout_s": 1.0})
+    config = SftConfig(method="full", batch_size=8, max_length_tokens=32)
+    with pytest.raises(WaitTimeout, match=r"made no step for 1 s: .* raise trainers\.progress_timeout_s"):
+        fit_sft(
+            tied_policies[0],
+            tmp_path / "rows",
+            tmp_path / "out",
+            config,
+            trainers,
+            name="sft",
+            seed=3,
+            on_step=lambda _: None,
+        )
+
+
 @pytest.mark.parametrize("trainers", [TRAINERS, IN_THIS_PROCESS], ids=["two workers", "no worker"])
 def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, trainers: TrainersConfig

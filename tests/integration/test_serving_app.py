@@ -47,6 +47,8 @@ class FakeEngine:
 
     async def open(self) -> None: ...
 
+    async def probe(self) -> None: ...
+
     def close(self) -> None: ...
 
     async def add_adapter(self, policy: ServedPolicy) -> None: ...
@@ -272,7 +274,7 @@ def test_a_service_that_does_not_follow_its_run_any_more_is_not_healthy(run: Run
         await service.start()
         service.check_health()
         run.finish_iteration(0, {"adopted_version": 2})
-        await until(service._follower.done)
+        await until(service._tasks[0].done)
         with pytest.raises(ZeroDivisionError, match="nobody meant this"):
             service.check_health()
         service.close()
@@ -327,3 +329,26 @@ def test_only_chats_are_corrected(run: RunDirectory):
         assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
 
     play(scene, run)
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["dead", "silent"])
+def test_the_death_of_an_engine_is_told_at_once(is_silent: bool, run: RunDirectory):
+    deaths: list[str] = []
+
+    class Engine(FakeEngine):
+        async def probe(self) -> None:
+            self.is_alive = not is_silent
+
+    async def scene() -> None:
+        config = Config.model_validate({"serve": {"poll_s": 0.05}})
+        service = Service(run, config, Engine, on_death=lambda: deaths.append("told"))
+        await service.start()
+        await asyncio.sleep(0.5)
+        if not is_silent:
+            assert deaths == []
+            service._engine.is_alive = False
+        await until(lambda: bool(deaths))
+        service.close()
+
+    asyncio.run(asyncio.wait_for(scene(), timeout=60))
+    assert deaths == ["told"]

@@ -481,3 +481,12 @@ def test_a_run_whose_teacher_dies_at_every_second_block_repairs_none_twice_and_e
     keys = [(each.question.id, each.attempt) for each in reviewed]
     assert keys == [(each.question.id, each.attempt) for each in corrected_by_teacher[2].reviewed]
     assert summarise(game, 2)["teacher"] == summarise(finished_game, 2)["teacher"]
+
+
+def test_a_training_that_starts_again_leaves_the_steps_since_then(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run:
+        on_step = game.step_keeper(1, "train")
+        for step in (1.0, 2.0, 1.0, 2.0, 3.0):
+            on_step({"step": step, "loss": 0.5})
+        assert [metrics["step"] for metrics in game.run.steps(1, "train")] == [1.0, 2.0, 3.0]
