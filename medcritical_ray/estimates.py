@@ -134,7 +134,8 @@ def broadcast_gib(config: Config, size: ModelSize) -> float:
 
 
 def disk_gib(config: Config, size: ModelSize) -> float:
-    """Two policies of stage 1 (a draft, and the one that plays on), and the policy and rows of every iteration.
+    """Two policies of stage 1 (a draft, and the one that plays on), those of the iterations that are not pruned, and
+    the rows of every iteration.
 
     A published policy shares its files with the training that it comes from.
     """
@@ -144,5 +145,8 @@ def disk_gib(config: Config, size: ModelSize) -> float:
     correction = attempt + config.correct.sampling.max_tokens
     num_tokens = rows.num_attempts * attempt + rows.num_corrections * correction
     num_tokens += rows.num_pairs * TEXTS_PER_PAIR * correction
-    iteration = policy_gib(config.dpo, size) + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
-    return stage_1 + config.run.num_iterations * iteration
+    num_iterations, keep = config.run.num_iterations, config.run.keep_policies
+    # Beside the newest: the current one, its parent, the best, and the one that is there before others are pruned.
+    num_policies = num_iterations if keep is None else min(num_iterations, keep + 4)
+    rows_gib = num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
+    return stage_1 + num_policies * policy_gib(config.dpo, size) + num_iterations * rows_gib

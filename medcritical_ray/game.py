@@ -1,7 +1,7 @@
 """What every phase of a run works with, and how phases are carried out once."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,17 +94,21 @@ class Game(Session):
     resume_command: str
     right_line_by_line: Callable[[str, str], bool] | None = None
 
-    def once(self, iteration: int, phase: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def once(
+        self, iteration: int, phase: str, work: Callable[[], dict[str, Any]], reads: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """The result of a phase: carried out now, or read back if an earlier process has done it.
 
-        Raises RunFailed with the phase, the cause and the command that resumes the run; where something is the user's
-        to mend, UserError with the same.
+        What the phases that it `reads` left is compared with its hashes first. Raises RunFailed with the phase, the
+        cause and the command that resumes the run; where something is the user's to mend, UserError with the same.
         """
         if self.run.done(iteration, phase):
             return self.run.result(iteration, phase)
         self.progress.start_phase(iteration, phase)
         started = time.monotonic()
         try:
+            for earlier in reads:
+                self.run.check_left(iteration, earlier)
             result = work()
             seconds = time.monotonic() - started
             result = {**result, "seconds": seconds}

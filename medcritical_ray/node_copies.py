@@ -10,15 +10,16 @@ from pathlib import Path
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.mirror import Mirror
-from medcritical_ray.policies import MANIFEST, read_manifest, verify_policy
+from medcritical_ray.policies import MANIFEST, check_not_pruned, read_manifest, verify_policy
 
 
 def bring(directory: Path, mirror: Mirror | None) -> None:
     """Sees to it that a directory of a model or an adapter, and the model below that, is on this machine, at its path.
 
     Of a run in an object store, it is fetched unless this machine's copy is the one that is worked on, or was fetched
-    before and has not been replaced since. What has a manifest is verified by it. Raises UserError if the directory is
-    neither here nor in the store, or is damaged.
+    before and has not been replaced since. What has a manifest is verified by it each time, since nobody who loads
+    weights would notice a flipped byte. Raises UserError if the directory is neither here nor in the store, or is
+    damaged.
     """
     name = mirror.name_of(directory) if mirror else None
     if mirror and name and not mirror.is_driven_here():
@@ -28,9 +29,11 @@ def bring(directory: Path, mirror: Mirror | None) -> None:
             f"{directory} is not on {socket.gethostname()}: run.directory and student.path must be on a file system "
             "that all nodes share, or run.directory a URI of an object store"
         )
-    base = read_manifest(directory).base if (directory / MANIFEST).exists() else None
-    if base:
-        bring((directory.parent / base).resolve(), mirror)
+    if (directory / MANIFEST).exists():
+        check_not_pruned(directory)
+        verify_policy(directory)
+        if base := read_manifest(directory).base:
+            bring((directory.parent / base).resolve(), mirror)
 
 
 def _fetch(directory: Path, name: str, mirror: Mirror) -> None:

@@ -29,7 +29,8 @@ from medcritical_ray.prepare import (
 )
 from medcritical_ray.records import Question
 from medcritical_ray.reviews import Reviewer
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory, new_lock
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run_lock import new_lock
 from medcritical_ray.stage_one import CORRECT_PHASE
 from medcritical_ray.student import given_student_dir, make_fresh_student
 from medcritical_ray.teachers import Teacher, verified_template
@@ -74,6 +75,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
     }
     run = RunDirectory.resume(path, **what) if resume else None
     if run and run.done(STAGE_ONE, QUESTIONS_PHASE):
+        run.check_left(STAGE_ONE, QUESTIONS_PHASE)
         if not run.summary_file.exists():
             check_reviewer(config, run)
             admit()

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-
 from medcritical_ray.questions.readers.native import question_of
 from medcritical_ray.records import Question
+from medcritical_ray.tables import num_rows_of, take_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +23,20 @@ class QuestionSet:
 
     @classmethod
     def whole(cls, path: Path, block_size: int) -> "QuestionSet":
-        return cls(path, 0, pq.ParquetFile(path).metadata.num_rows, block_size)
+        """Raises UserError if the file cannot be read."""
+        return cls(path, 0, num_rows_of(path), block_size)
 
     @property
     def num_blocks(self) -> int:
         return -(-self.num_questions // self.block_size)
 
     def block(self, index: int) -> list[Question]:
-        """The questions of one block; the last may be shorter."""
+        """The questions of one block; the last may be shorter. Raises UserError if the file cannot be read."""
         start = index * self.block_size
         size = min(self.block_size, self.num_questions - start)
-        num_rows = pq.ParquetFile(self.path).metadata.num_rows
+        num_rows = num_rows_of(self.path)
         rows = [(self.first + start + i) % num_rows for i in range(size)]
-        table = ds.dataset(self.path, format="parquet").take(rows, use_threads=False)
-        return [question_of(row, row["id"]) for row in table.to_pylist()]
+        return [question_of(row, row["id"]) for row in take_rows([self.path], rows).to_pylist()]
 
     def __iter__(self) -> Iterator[Question]:
         for index in range(self.num_blocks):

@@ -25,6 +25,7 @@ _ENDPOINT = (
 )
 _MAY_CHANGE = (
     "run.directory",
+    "run.keep_policies",
     "run.tracker",
     "run.store_timeout_s",
     "cluster",

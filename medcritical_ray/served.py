@@ -6,7 +6,7 @@ from pathlib import Path
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import is_adapter
-from medcritical_ray.policies import Policy, read_manifest
+from medcritical_ray.policies import Policy, check_not_pruned, read_manifest
 
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks of LoRA adapters that vLLM has kernels for."""
@@ -27,6 +27,7 @@ def served_policy(version: int, directory: Path) -> ServedPolicy:
     Raises UserError if the directory, or that of the model below, holds no model with safetensors weights.
     """
     directory = directory.resolve()
+    check_not_pruned(directory)
     if not is_adapter(directory):
         return ServedPolicy(version=version, model_dir=_checked(directory))
     base = Policy(version=version, path=directory, manifest=read_manifest(directory)).base_path

@@ -63,7 +63,7 @@ def test_a_directory_without_the_marker_does_not_count(store: PolicyStore, model
 
 
 def test_the_next_publish_replaces_what_an_interrupted_one_left(store: PolicyStore, model: Path):
-    for leftover in ["v0001", "v0001.tmp-0123"]:
+    for leftover in ["v0001", ".v0001.0123.tmp"]:
         (store.root / leftover).mkdir(parents=True)
         (store.root / leftover / "half.safetensors").write_bytes(b"torn")
     policy = store.publish(1, model, parent=0, metrics={})
