@@ -124,6 +124,7 @@ def _plain(row: "RunRow") -> dict[str, Any]:
         "num_resumed": progress.num_resumed,
         "version": row.version,
         "accuracy": row.accuracy.model_dump() if row.accuracy else None,
+        "rejected": {number: rejected.model_dump() for number, rejected in row.rejected.items()},
         "time": progress.time,
         "next": next_commands(row),
     }
@@ -151,7 +152,8 @@ def _verification_lines(found: "Verification") -> list[str]:
 
 
 def _print_rows(console: "Console", rows: "list[RunRow]") -> None:
-    """A table; below it, run by run, why one stands still or who works on it, and the likeliest command."""
+    """A table; below it, run by run, which policies were rejected, why it stands still or who works on it, and the
+    likeliest command."""
     from rich.markup import escape
     from rich.table import Column, Table
 
@@ -178,8 +180,9 @@ def _cells(row: "RunRow") -> list[str]:
 
 def _remarks(row: "RunRow") -> list[str]:
     said = row.fault or row.progress.cause or row.progress.holder
+    rejected = [f"iteration {number}: policy rejected: {each.why}" for number, each in row.rejected.items()]
     steps = list(next_commands(row).values())
-    return [f"{row.path}: {said}"] * bool(said) + steps[:1]
+    return [f"{row.path}: {words}" for words in [*rejected, said] if words] + steps[:1]
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Team(Protocol):
     def train_dpo(
         self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep
     ) -> dict[str, Any]:
-        """Leaves the policy that comes of DPO in `out` and returns the training's metrics."""
+        """Leaves the policy that comes of DPO in `out` and returns the training's metrics. Raises Diverged."""
         ...
 
 

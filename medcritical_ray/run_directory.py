@@ -206,6 +206,8 @@ class RunDirectory:
         write_json(directory / METRICS, metrics)
         marked = hashes_of(self.path, markers_in(directory))
         write_json(self.done_file(iteration), {"iteration": iteration, FILES: marked})
+        if rejected := metrics.get("rejected"):
+            self.append_event("policy rejected", iteration=iteration, **rejected)
         self._note("iteration done", self.done_file(iteration), iteration=iteration)
         self.keep()
 

@@ -32,6 +32,7 @@ _MAY_CHANGE = (
     "engines",
     "trainers",
     "serve",
+    "guards.on_rejection",
     *(f"teacher.endpoint.{key}" for key in (*_ENDPOINT, "prices")),
 )
 _MUST_STAY = ("engines.dtype", "engines.max_model_len")

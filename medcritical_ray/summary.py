@@ -35,6 +35,7 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         "versions": {
             "published": PolicyStore(game.run.policies).published(),
             "adopted": [metrics["adopted_version"] for metrics in rounds],
+            "rejected": [metrics.get("rejected") for metrics in rounds],
             "final": final_version,
             "packages": game.run.record().packages,
         },
