@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError
+from medcritical_ray.out_of_memory import memory_remedy, words_of
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.reviews import Reviewer
 from medcritical_ray.rollouts import Completion, Request
@@ -132,6 +133,9 @@ class Game(Session):
 
     def _failure(self, iteration: int, phase: str, error: Exception) -> MedCriticalError:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = memory_remedy(words_of(error), phase)
+        if remedy and remedy not in cause:
+            cause = f"{cause}: {remedy}"
         where = f"iteration {iteration}" if iteration else "stage 1"
         message = f"{where}, {phase}: {cause}; resume with: {self.resume_command}"
         if isinstance(error, UserError):
