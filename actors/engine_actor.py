@@ -11,29 +11,33 @@ from medcritical_ray.engine import Engine
 from medcritical_ray.mirror import Mirror
 from medcritical_ray.node_copies import bring
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.served import ServedPolicy, check_weights
 from medcritical_ray.weights import Blob
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
+@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"watch": 1})  # type: ignore[call-overload]  # no stub
 class EngineActor:
     """Forwards to an Engine. Ray never restarts it: a restarted engine would serve its first weights again.
 
-    It does nothing until `start`, so that an error of the start reaches the caller as that error. Ray's dashboard and
-    logs show it by `name`.
+    It does nothing until `start`, so that an error of the start reaches the caller as that error. Calls are carried out
+    one after another, but for `progress`, which has a thread of its own. Ray's dashboard and logs show it by `name`.
     """
 
     def __init__(self, name: str, mirror: Mirror | None = None) -> None:
         self._name = name
         self._mirror = mirror
+        self._engine: Engine
 
     def __repr__(self) -> str:
         return self._name
 
     def start(self, policy: ServedPolicy, config: EnginesConfig, max_lora_rank: int | None) -> int | None:
-        """Starts the engine and returns the version that it serves. Directories of a run that has a mirror are fetched
-        where they are not."""
+        """Starts the engine and returns the version that it serves, once it knows that the weights on this machine are
+        that version's. Directories of a run that has a mirror are fetched where they are not."""
         bring(policy.model_dir, self._mirror)
+        if policy.adapter_dir:
+            bring(policy.adapter_dir, self._mirror)
+        check_weights(policy)
         self._engine = Engine(policy.model_dir, policy.version, config, max_lora_rank)
         return self.update(policy) if policy.adapter_dir else self._engine.version
 
@@ -44,12 +48,18 @@ class EngineActor:
                 self._engine.update_weights(policy.version, blobs)
             if policy.adapter_dir:
                 bring(policy.adapter_dir, self._mirror)
+                check_weights(policy, below=policy.adapter_dir)
                 self._engine.use_adapter(policy.version, policy.adapter_dir)
             return self._engine.version
 
     def generate(self, requests: list[Request], sampling: SamplingConfig, version: int) -> list[Completion]:
         with _ending_with_the_engine():
             return self._engine.generate(requests, sampling, version)
+
+    @ray.method(concurrency_group="watch")
+    def progress(self) -> int:
+        """A number that grows while the engine, which must have started, writes."""
+        return self._engine.num_steps
 
 
 @contextmanager

@@ -1,50 +1,55 @@
-"""An engine's place in a pool: the actor that holds it now, what it was asked, and until when it may take its time."""
+"""An engine's place in a pool: the actor that holds it now, what it was asked, and how it is."""
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from textwrap import shorten
+from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from actors.engine_actor import EngineActor
+from actors.pulse import Pulse
 from medcritical_ray.config import EnginesConfig, SamplingConfig
-from medcritical_ray.engine import StaleVersion
+from medcritical_ray.errors import UserError
 from medcritical_ray.fan_out import Block
 from medcritical_ray.fleet import EngineState
+from medcritical_ray.health import Event, Failure, Health, overdue
 from medcritical_ray.mirror import Mirror
-from medcritical_ray.recovery import EngineStatus
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.served import ServedPolicy, StaleVersion
 
 RequestBlock = Block[Any, list[Request]]
+Answer = tuple[RequestBlock, list[Completion]]
+
+_LOOKS_PER_LIMIT = 10
 
 
 class Seat:
-    """Starts, updates and asks one engine; none of it waits.
+    """Starts, updates and asks one engine, and turns what comes of it into its health; none of it waits.
 
-    A seat is `serving` once its engine has confirmed the current version. `refs` are the calls to wait for: what makes
-    it serve, else the blocks it works on.
+    `refs` are the calls to wait for: what makes it serve, else the blocks it works on.
     """
 
     def __init__(
         self, name: str, config: EnginesConfig, max_lora_rank: int | None, mirror: Mirror | None = None
     ) -> None:
         self.name = name
+        self.health = Health()
         self._config = config
         self._max_lora_rank = max_lora_rank
         self._mirror = mirror
         self._actor: Any = None
+        self._pulse: Pulse
         self._version = -1
         self._num_starts = 0
-        self._has_served = False
         self._change: Any = None
         self._in_flight: dict[Any, RequestBlock] = {}
-        self._waits_for: Literal["start", "update", "request"] = "start"
-        self._since = 0.0
+        self._answered_at = self._moved_at = 0.0
 
     def start(self, policy: ServedPolicy) -> None:
         """Puts a fresh engine here. It loads the policy that is current now, and has no older one to serve."""
+        self._tell("start")
         self._num_starts += 1
         actor_class: Any = EngineActor  # its decorator hides its options from the type checker
         self._actor = actor_class.options(
@@ -53,92 +58,128 @@ class Seat:
             num_gpus=self._config.num_gpus,
             label_selector=self._config.labels,
         ).remote(self.name, self._mirror)
-        self._await_change("start", policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
+        self._pulse = Pulse(self._actor, self._config.progress_timeout_s / _LOOKS_PER_LIMIT)
+        self._await_change(policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
 
     def update(self, policy: ServedPolicy, blobs: Sequence[Any]) -> None:
         """Has the engine take the policy; `blobs` are references to the contents of its weight files."""
-        self._await_change("update", policy, self._actor.update.remote(policy, *blobs))
+        self._tell("update")
+        self._await_change(policy, self._actor.update.remote(policy, *blobs))
 
     def ask(self, block: RequestBlock, sampling: SamplingConfig) -> None:
         if not self._in_flight:
-            self._waits_for, self._since = "request", time.monotonic()
+            self._restart_clocks()
         self._in_flight[self._actor.generate.remote(block.work, sampling, self._version)] = block
 
-    def take(self, ref: Any) -> tuple[RequestBlock, list[Completion]] | None:
-        """The block that an answer is for and its completions; None if the answer confirms the version.
+    def take(self, ended: set[Any]) -> list[Answer]:
+        """The blocks that are answered, of the calls that have ended. Raises what is the user's to mend; any other
+        error is a failure of the engine, which is then no longer there."""
+        answers = []
+        for ref in [ref for ref in self.refs if ref in ended]:
+            try:
+                answers += self._take(ref)
+            except UserError as error:
+                raise getattr(error, "cause", error) from None
+            except (RayError, StaleVersion) as error:
+                self._tell(self._failure(error), _told(error))
+                break
+        return answers
 
-        Raises what the engine raised, StaleVersion if it confirms another version than the current one.
-        """
-        answer = ray.get(ref)
-        self._since = time.monotonic()
-        if ref in self._in_flight:
-            return self._in_flight.pop(ref), answer
-        if answer != self._version:
-            raise StaleVersion(f"it serves policy version {answer}, not {self._version}")
-        self._change, self._has_served = None, True
-        return None
+    def look(self) -> None:
+        """Notices what the engine does not do in time."""
+        if not self.health.is_there or not self.refs:
+            return
+        if self.health.is_serving and self._pulse.has_moved():
+            self._moved_at = time.monotonic()
+            self._tell("progress")
+        now = time.monotonic()
+        found = overdue(
+            self.health.state,
+            unanswered_s=now - self._answered_at,
+            still_s=now - self._moved_at,
+            limits=self._config,
+        )
+        if found:
+            self._tell(*found)
 
     def end(self) -> list[RequestBlock]:
-        """Ends the engine and returns the blocks that are lost with it."""
+        """Ends the engine, if there is one, and returns the blocks that are lost with it.
+
+        Ray kills a process that does not listen, such as a stopped one, after five seconds.
+        """
+        if self.health.is_there:
+            self._tell("end")
         ray.kill(self._actor)
-        self._actor = None
-        return self.forget()
+        self._actor = self._change = None
+        return self._forget()
 
-    def forget(self) -> list[RequestBlock]:
-        """Returns the blocks that the engine works on, whose answers nobody will take."""
-        lost = list(self._in_flight.values())
-        self._in_flight.clear()
-        return lost
-
-    @property
-    def is_serving(self) -> bool:
-        return self._change is None
-
-    @property
-    def is_starting(self) -> bool:
-        return self._change is not None and self._waits_for == "start"
+    def excuse(self) -> None:
+        """Nobody will take the answers to what the engine works on."""
+        if self._forget():
+            self._tell("excused")
 
     @property
     def num_in_flight(self) -> int:
         return len(self._in_flight)
 
     @property
+    def is_new(self) -> bool:
+        """Whether it starts for the first time."""
+        return self.health.state == "restarting" and self._num_starts == 1
+
+    @property
     def state(self) -> EngineState:
         return EngineState(
             name=self.name,
             version=self._version,
-            is_serving=self._actor is not None and self.is_serving,
+            health=self.health,
             num_requests=sum(len(block.work) for block in self._in_flight.values()),
-            num_replacements=max(0, self._num_starts - 1),
         )
 
     @property
-    def keys_in_flight(self) -> str:
-        """The keys of the blocks that the engine works on, for people to read."""
-        return ", ".join(str(block.key) for block in self._in_flight.values()) or "none"
-
-    @property
     def refs(self) -> list[Any]:
-        return list(self._in_flight) if self.is_serving else [self._change]
+        return list(self._in_flight) if self._change is None else [self._change]
 
-    @property
-    def limit(self) -> tuple[float, str]:
-        """The seconds that the engine may take for what it does now, and the config key that says so."""
-        key = f"{self._waits_for}_timeout_s"
-        return getattr(self._config, key), f"engines.{key}"
+    def _tell(self, event: Event, cause: str = "") -> None:
+        if self._in_flight and cause:
+            cause += f" (in work: {', '.join(str(block.key) for block in self._in_flight.values())})"
+        self.health = self.health.after(event, cause, max_restarts=self._config.max_restarts)
 
-    @property
-    def seconds_left(self) -> float:
-        return self._since + self.limit[0] - time.monotonic()
+    def _take(self, ref: Any) -> list[Answer]:
+        answer = ray.get(ref)
+        self._restart_clocks()
+        if ref in self._in_flight:
+            self._tell("progress")
+            return [(self._in_flight.pop(ref), answer)]
+        if answer != self._version:
+            raise StaleVersion(f"it serves policy version {answer}, not {self._version}")
+        self._change = None
+        self._tell("confirmed")
+        return []
 
-    def status_after(self, error: Exception) -> EngineStatus:
-        """What an error of `take` says about the engine."""
-        if not self._has_served:
-            return "never_started"
+    def _failure(self, error: Exception) -> Failure:
         if isinstance(error, StaleVersion):
-            return "stale"
-        return "dead" if isinstance(error, RayActorError) else "failed"
+            return "wrong version"
+        if isinstance(error, RayActorError):
+            return "process died"
+        return "start failed" if self.health.state == "restarting" else "error"
 
-    def _await_change(self, what: Literal["start", "update"], policy: ServedPolicy, ref: Any) -> None:
+    def _forget(self) -> list[RequestBlock]:
+        lost = list(self._in_flight.values())
+        self._in_flight.clear()
+        return lost
+
+    def _await_change(self, policy: ServedPolicy, ref: Any) -> None:
         self._version, self._change = policy.version, ref
-        self._waits_for, self._since = what, time.monotonic()
+        self._restart_clocks()
+
+    def _restart_clocks(self) -> None:
+        self._answered_at = self._moved_at = time.monotonic()
+
+
+def _told(error: Exception) -> str:
+    """What happened, in one line: the error that the engine raised, or what Ray says last of its process."""
+    if isinstance(error, RayActorError):
+        return shorten(str(error).strip().splitlines()[-1], width=200)
+    cause = getattr(error, "cause", None) or error
+    return shorten(f"{type(cause).__name__}: {cause}", width=400)

@@ -10,7 +10,7 @@ from actors.metrics import RunMetrics
 from actors.pool import EnginePool
 from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
-from medcritical_ray.fleet import fleet_readings
+from medcritical_ray.fleet import Note, fleet_readings, unnoted
 from medcritical_ray.game import OnStep, Role
 from medcritical_ray.metrics import BROADCAST_SECONDS, TOKENS, Metric, Reading
 from medcritical_ray.mirror import mirror_of
@@ -22,11 +22,13 @@ class RayTeam:
     """Engines start when they are first asked to serve. Those of the minimum live until the end; others come while work
     waits for them and go before a training, as its workers go after it.
 
-    The corrector has engines of its own if the config says so, else the generator's play both roles.
+    The corrector has engines of its own if the config says so, else the generator's play both roles. `note` is told of
+    every death, restart and retirement of an engine.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, note: Note = unnoted) -> None:
         self._config = config
+        self._note = note
         self._pools: dict[Role, EnginePool] = {}
         self._metrics = RunMetrics(config.run.name)
 
@@ -35,6 +37,7 @@ class RayTeam:
         if players not in self._pools:
             self._pools[players] = self._start(players, version, policy_dir)
         pool = self._pools[players]
+        pool.tell(self._note)
         pool.wait_until_serving()
         if not pool.serves(version, policy_dir):
             started = time.monotonic()
@@ -80,9 +83,9 @@ class RayTeam:
             mirror=mirror_of(self._config),
         )
 
-    def for_run(self, config: Config) -> "RayTeam":
+    def for_run(self, config: Config, note: Note) -> "RayTeam":
         """A team for another run, whose engines are this one's. Only this one ends them."""
-        team = RayTeam(config)
+        team = RayTeam(config, note)
         team._pools = self._pools
         return team
 

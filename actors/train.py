@@ -1,16 +1,17 @@
 """SFT and DPO on Ray Train: shards of a Ray Dataset in, one Hugging Face policy directory out.
 
-A fit waits for all its workers to start, and its workers wait for each other at every step; `trainers.timeout_s` ends
-both waits.
+A fit waits for all its workers to start, for `trainers.start_timeout_s` at most, and its workers wait for each other at
+every step, for `trainers.timeout_s`.
 """
 
 import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -29,9 +30,10 @@ from actors.steps import Steps
 from actors.train_worker import Assignment, DpoTask, SftTask, Task, train_worker
 from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
-from medcritical_ray.files import atomic_directory
+from medcritical_ray.files import atomic_directory, put_in_place
 from medcritical_ray.game import OnStep
 from medcritical_ray.mirror import Mirror
+from medcritical_ray.placement import written
 from medcritical_ray.tables import count_rows, part_paths, take_rows
 
 _POLL_S = 0.2
@@ -51,7 +53,7 @@ def fit_sft(
     *,
     name: str,
     seed: int,
-    on_step: OnStep | None = None,
+    on_step: OnStep,
     mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Trains the policy in `model_dir` on a directory of demonstrations; leaves the result in `out_dir`.
@@ -60,8 +62,8 @@ def fit_sft(
     the metrics of each step. With a mirror, workers on other machines fetch the policy, and the result comes back,
     through its store. Returns the figures of `medcritical_ray.training.sft`.
 
-    Raises RunFailed with the cause, WaitTimeout after `trainers.timeout_s`, UserError for what the user can mend; then
-    there is no `out_dir`.
+    Raises RunFailed with the cause, WaitTimeout after one of the limits of `trainers`, UserError for what the user can
+    mend; then there is no `out_dir`.
     """
     task = SftTask(policy_dir=model_dir, config=config)
     return _fit(task, demonstrations_dir, out_dir, trainers, name, seed, on_step, mirror)
@@ -77,7 +79,7 @@ def fit_dpo(
     *,
     name: str,
     seed: int,
-    on_step: OnStep | None = None,
+    on_step: OnStep,
     mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """As `fit_sft`, on a directory of preference pairs, with the policy in `reference_dir` as DPO's reference."""
@@ -92,17 +94,18 @@ def _fit(
     trainers: TrainersConfig,
     name: str,
     seed: int,
-    on_step: OnStep | None,
+    on_step: OnStep,
     mirror: Mirror | None,
 ) -> dict[str, Any]:
     out_dir = out_dir.absolute()
     run_name = f"{name}-{uuid4().hex[:8]}"
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(trainers.answer_timeout_s)
     if trainers.num_workers == 0:
         _quieten_this_process()
     _start_helpers_of_data()
     fits_dir = out_dir.with_name(f".{out_dir.name}.fits")
-    with _storage(fits_dir, mirror if trainers.num_workers else None) as storage, _shown(on_step) as steps:
+    with _storage(fits_dir, mirror if trainers.num_workers else None) as storage, closing(Steps(on_step)) as steps:
         assignment = Assignment(
             task=task,
             seed=seed,
@@ -111,7 +114,7 @@ def _fit(
             deadline=time.time() + trainers.timeout_s,
             timeout_s=trainers.timeout_s,
             out_dir=out_dir,
-            steps=steps and steps.actor,
+            steps=steps.actor,
             mirror=mirror,
             policy_out=None if trainers.num_workers else fits_dir / "policy",
         )
@@ -129,7 +132,7 @@ def _fit(
                 logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # as above
             ),
         )
-        return _take_policy(_wait_for(trainer, assignment, name, steps), out_dir)
+        return _take_policy(_wait_for(trainer, trainers, name, steps), out_dir)
 
 
 @contextmanager
@@ -151,18 +154,6 @@ def _storage(fits_dir: Path, mirror: Mirror | None) -> Iterator[dict[str, Any]]:
             filesystem.delete_dir(f"{root}/{name}")
 
 
-@contextmanager
-def _shown(on_step: OnStep | None) -> Iterator[Steps | None]:
-    if on_step is None:
-        yield None
-        return
-    steps = Steps(on_step)
-    try:
-        yield steps
-    finally:
-        steps.close()
-
-
 def _start_helpers_of_data() -> None:
     """Ray Data's own actors, on this machine. Else they start on that of a worker, when it reads its rows, and outlive
     the training: an autoscaler would never let that machine go."""
@@ -177,8 +168,9 @@ def _quieten_this_process() -> None:
 
 
 def _shards(rows_dir: Path, num_workers: int, name: str) -> dict[str, Any]:
-    """One Ray Dataset per worker, named by its rank: contiguous rows, equally many give or take one, none left over.
+    """One Ray Dataset per worker, named by its rank: rows dealt in turn, equally many give or take one, none left over.
 
+    A question's rows follow one another: dealt in turn, no worker has those of held-out questions alone.
     Ray Train's own split would drop the rows that do not divide evenly, and deal blocks to whichever worker asks first.
     One shard at a time passes through this process: tasks that read them would take longer to start than to read, and
     need CPUs that the workers hold.
@@ -189,12 +181,11 @@ def _shards(rows_dir: Path, num_workers: int, name: str) -> dict[str, Any]:
             f"{rows_dir} holds {num_rows} training examples, which is too few for trainers.num_workers = {num_workers}"
         )
     parts = part_paths(rows_dir)
-    bounds = [num_rows * rank // num_workers for rank in range(num_workers + 1)]
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     with ray.data.DataContext.current(context):
         shards = {
-            str(rank): ray.data.from_arrow(take_rows(parts, list(range(bounds[rank], bounds[rank + 1]))))
+            str(rank): ray.data.from_arrow(take_rows(parts, list(range(rank, num_rows, num_workers))))
             for rank in range(num_workers)
         }
     for rank, shard in shards.items():
@@ -217,33 +208,46 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
     )
 
 
-def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: Steps | None) -> ray.train.Result:
+def _wait_for(trainer: TorchTrainer, trainers: TrainersConfig, name: str, steps: Steps) -> ray.train.Result:
     """The result of the fit, which runs in a daemon thread, since it has no time limit of its own.
 
-    Workers end themselves at the deadline. If they do not, what is left of the fit ends with the job that started it.
+    Workers end themselves in time. If they do not, or never start, what is left of the fit ends with the job that
+    started it.
     """
     outcome: Future[ray.train.Result] = Future()
+    began = time.monotonic()
     Thread(target=_run, args=(trainer, outcome), daemon=True).start()
-    while not outcome.done() and time.time() < assignment.deadline + _GRACE_S:
+    while not outcome.done():
+        seconds = time.monotonic() - began
+        if seconds > trainers.start_timeout_s and not steps.has_started:
+            raise WaitTimeout(
+                f"{name}: {trainers.num_workers} training workers did not start in {trainers.start_timeout_s:g} s: "
+                f"{_lacking(trainers)}: bring such machines, free them, or raise trainers.start_timeout_s"
+            )
+        if seconds > trainers.timeout_s + _GRACE_S:
+            raise WaitTimeout(
+                f"{name}: {trainers.num_workers} training workers did not finish in {trainers.timeout_s:g} s: see "
+                "their logs, or raise trainers.timeout_s"
+            )
         wait([outcome], timeout=_POLL_S)
-        if steps:
-            steps.show_new()
-    if not outcome.done():
-        workers = trainer.scaling_config
-        raise WaitTimeout(
-            f"{name}: {workers.num_workers} training workers of {workers.resources_per_worker} each did not finish in "
-            f"{assignment.timeout_s:g} s: free these resources{_where(workers)}, or raise trainers.timeout_s"
-        )
-    if steps:
-        steps.show_rest()
+        steps.show_new()
+    steps.show_rest()
     try:
         return outcome.result()
     except TrainingFailedError as error:
         raise RunFailed(f"{name}: {_first_cause(error)}") from error
 
 
-def _where(workers: Any) -> str:
-    return f" on nodes labelled {workers.label_selector} (trainers.labels)" if workers.label_selector else ""
+def _lacking(trainers: TrainersConfig) -> str:
+    """What the workers take together, and what the nodes that may hold them have, whoever uses it."""
+    there = Counter[str]()
+    for node in ray.nodes():
+        if node["Alive"] and trainers.labels.items() <= node["Labels"].items():
+            there.update(node["Resources"])
+    needed = {"CPU": trainers.num_workers * trainers.num_cpus, "GPU": trainers.num_workers * trainers.num_gpus}
+    where = f" on nodes labelled {written(trainers.labels)} (trainers.labels)" if trainers.labels else ""
+    told = (f"{number:g} {what}s needed, {there[what]:g} there" for what, number in needed.items() if number)
+    return ", ".join(told) + where
 
 
 def _run(trainer: TorchTrainer, outcome: "Future[ray.train.Result]") -> None:
@@ -271,7 +275,7 @@ def _take_policy(result: ray.train.Result, out_dir: Path) -> dict[str, Any]:
     if out_dir.exists():
         shutil.rmtree(out_dir)
     if isinstance(result.checkpoint.filesystem, LocalFileSystem):
-        Path(result.checkpoint.path).rename(out_dir)
+        put_in_place(Path(result.checkpoint.path), out_dir)
     else:
         with atomic_directory(out_dir) as directory:
             result.checkpoint.to_directory(directory)

@@ -17,7 +17,7 @@ from medcritical_ray.config import DpoConfig, SftConfig
 from medcritical_ray.errors import MedCriticalError, StorageFailed, WaitTimeout
 from medcritical_ray.files import stored
 from medcritical_ray.mirror import Mirror
-from medcritical_ray.node_copies import bring
+from medcritical_ray.node_copies import bring_whole
 from medcritical_ray.records import Demonstration, PreferencePair
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ Task = SftTask | DpoTask
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """What the workers of a fit are told. `deadline` is a time as `time.time()` gives it, `timeout_s` after the start;
-    the policy is meant for `out_dir`. Rank 0 hands the metrics of each step to the actor `steps`, if there is one.
-    Policies that are not on a worker's machine are fetched by `mirror`. What a fit without workers trains is left in
-    `policy_out`: nobody takes it from there while the training ends."""
+    the policy is meant for `out_dir`. Rank 0 tells the actor `steps` that it has started, and hands it the metrics of
+    each step. Policies that are not on a worker's machine are fetched by `mirror`. What a fit without workers trains is
+    left in `policy_out`: nobody takes it from there while the training ends."""
 
     task: Task
     seed: int
@@ -56,7 +56,7 @@ class Assignment:
     deadline: float
     timeout_s: float
     out_dir: Path
-    steps: Any = None
+    steps: Any
     mirror: Mirror | None = None
     policy_out: Path | None = None
 
@@ -77,6 +77,8 @@ def train_worker(settings: dict[str, Assignment]) -> dict[str, Any] | MedCritica
 def _train(assignment: Assignment) -> dict[str, Any]:
     from medcritical_ray.training.workers import together
 
+    if ray.train.get_context().get_world_rank() == 0:
+        assignment.steps.start.remote()
     prepared = together(lambda: _prepare(assignment))
     model = ray.train.torch.prepare_model(prepared.model)
     with _steps_writer(assignment) as on_step:
@@ -89,8 +91,11 @@ def _train(assignment: Assignment) -> dict[str, Any]:
 
 
 def _prepare(assignment: Assignment) -> "Prepared":
+    from transformers.utils.logging import disable_progress_bar
+
     from medcritical_ray.training.prepare import Limits, prepare_dpo, prepare_sft
 
+    disable_progress_bar()  # transformers' bars would stand between the lines of a run's own
     limits = Limits(
         seed=assignment.seed,
         max_tokens_per_forward=assignment.max_tokens_per_forward,
@@ -98,12 +103,12 @@ def _prepare(assignment: Assignment) -> "Prepared":
     )
     device = ray.train.torch.get_device()
     task, rows = assignment.task, _shard()
-    bring(task.policy_dir, assignment.mirror)
+    bring_whole(task.policy_dir, assignment.mirror)
     if isinstance(task, SftTask):
         demonstrations = [Demonstration(**row) for row in rows]
         return prepare_sft(task.policy_dir, demonstrations, task.config, limits, device)
     if task.reference_dir != task.policy_dir:
-        bring(task.reference_dir, assignment.mirror)
+        bring_whole(task.reference_dir, assignment.mirror)
     pairs = [PreferencePair(**row) for row in rows]
     return prepare_dpo(task.policy_dir, task.reference_dir, pairs, task.config, limits, device)
 
@@ -119,12 +124,12 @@ def _steps_writer(assignment: Assignment) -> Iterator[Callable[[dict[str, float]
     from medcritical_ray.training.workers import any_worker
 
     device = ray.train.torch.get_device()
-    steps = assignment.steps if ray.train.get_context().get_world_rank() == 0 else None
+    is_first = ray.train.get_context().get_world_rank() == 0
     handed_over: list[Any] = []
 
     def on_step(metrics: dict[str, float]) -> None:
-        if steps is not None:
-            handed_over[:] = [steps.add.remote(metrics)]
+        if is_first:
+            handed_over[:] = [assignment.steps.add.remote(metrics)]
         if any_worker(time.time() > assignment.deadline, device):
             raise WaitTimeout(
                 f"training was at step {metrics['step']:.0f} of {metrics['num_steps']:.0f} after "

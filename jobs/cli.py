@@ -8,12 +8,14 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import PurePath
+from io import TextIOWrapper
+from pathlib import Path, PurePath
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 import medcritical_ray
 from medcritical_ray.errors import MedCriticalError, Stopped, UserError
+from medcritical_ray.printable import printable
 
 COMMANDS = {
     "demo": "play the whole method on the embedded clinic, in minutes on two cores; started again, it goes on",
@@ -28,6 +30,7 @@ COMMANDS = {
     "submit": "run another command as a job on a cluster, after checking what can be checked before",
     "fetch": "copy a run, or a policy of one, from an object store to a directory",
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
+    "chaos": "play a run under random kills of its processes and nodes, and compare it with the same run undisturbed",
     "runs": "list runs: how far each is, its accuracy, and the command to go on with",
     "train-base": "train the clinic's base student from nothing",
     "bench-update": "time a weight update of a running engine against its restart",
@@ -60,11 +63,11 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
 
     Errors that the project raises on purpose become one line on stderr: 2 for the user's to mend, 1 for the others.
     """
+    _show_all_characters()
     try:
+        _check_words(sys.argv[1:] if argv is None else argv)
         module = importlib.import_module(job) if isinstance(job, str) else job
-        parser = argparse.ArgumentParser(prog=_program(module), **texts_of(module))
-        module.add_arguments(parser)
-        args = parser.parse_args(argv)
+        args = parser_of(module).parse_args(argv)
         _check_paths(args)
         exit_code: int = module.run(args)
     except UserError as error:
@@ -78,8 +81,19 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
     return exit_code
 
 
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Prints lines that may hold text of any origin: see `printable`."""
+    print(*map(printable, lines), sep="\n", file=file or sys.stdout, flush=True)
+
+
 def module_name(command: str) -> str:
     return f"jobs.{command.replace('-', '_')}"
+
+
+def parser_of(module: ModuleType) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=_program(module), **texts_of(module))
+    module.add_arguments(parser)
+    return parser
 
 
 def texts_of(module: ModuleType) -> dict[str, Any]:
@@ -131,6 +145,19 @@ def _program(module: ModuleType) -> str:
     return f"medcritical {name.rpartition('.')[2].replace('_', '-')}"
 
 
+def _check_words(argv: Sequence[str]) -> None:
+    """Raises UserError for what is no text: it could be written into no record, which all files of a run are."""
+    try:
+        words = [*argv, str(Path.cwd())]
+    except FileNotFoundError:
+        raise UserError("the directory that the command was started in is gone: change to another") from None
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{word}: is no UTF-8: rename it") from None
+
+
 def _check_paths(args: argparse.Namespace) -> None:
     """Raises UserError if a URI is given for a path: commands read and write directories."""
     from medcritical_ray.locations import is_uri
@@ -142,8 +169,15 @@ def _check_paths(args: argparse.Namespace) -> None:
                 raise UserError(f"{uri}: must be a path: `medcritical fetch {uri} DIR` copies what is there")
 
 
+def _show_all_characters() -> None:
+    """What a stream's encoding cannot say is escaped: else a name or a stem would end a command with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _fail(message: str, exit_code: int) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", file=sys.stderr)
     return exit_code
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 
 SUMMARY = "play the whole method on the embedded clinic, in minutes on two cores; started again, it goes on"
 EXAMPLES = (
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(CONFIG, args.set)
     is_there = RunDirectory(run_path(config)).exists()
     if is_there:
-        print(f"{run_path(config)} exists and is resumed; remove it to start anew")
+        say(f"{run_path(config)} exists and is resumed; remove it to start anew")
     words = [word for override in args.set for word in ("--set", override)]
     return play(config, resume=is_there, command=shlex.join(["medcritical", "demo", *words]))
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     questions = prepared.splits.train[: config.teacher.num_questions]
     check_endpoint(config.teacher.endpoint)
     console = wide_console()
-    console.print(*prepared.contamination.lines(), sep="\n", highlight=False, markup=False, soft_wrap=True)
+    console.print(*prepared.contamination.lines(), sep="\n", soft_wrap=True)
     with closing(ResponseStore(args.out / RESPONSES)) as store, closing(RunLock(args.out / ".lock")):
         try:
             results = asyncio.run(_distill_all(questions, config.teacher.endpoint, store, console))
@@ -103,7 +103,7 @@ def _print_outcome(console: "Console", out: Path, results: list["Distilled"], co
     for reason, count in Counter(each.reason for each in results if each.reason).most_common():
         table.add_row(f"  {reason}", f"{count:,}")
     console.print(table)
-    console.print(f"{charges_line(costs)}; all in {out}", soft_wrap=True, highlight=False)
+    console.print(f"{charges_line(costs)}; all in {out}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
         if error.errno is None:  # not of the file system, but a library's
             raise
         raise UserError(f"--out {args.out}: cannot be written: {error.strerror}") from error
-    print(f"{args.out}: version {policy.version} of {run.path}")
-    print("\n".join(f"before publishing: {point}" for point in open_ends) or "its README.md is the model card: read it")
+    say(f"{args.out}: version {policy.version} of {run.path}")
+    say(*[f"before publishing: {point}" for point in open_ends] or ["its README.md is the model card: read it"])
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 
 SUMMARY = "copy a run, or a policy of one, from an object store to a directory"
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     num_files = fetch(args.uri, args.out)
     if not num_files:
         raise UserError(f"there is nothing at {args.uri}")
-    print(f"{num_files:,} files in {args.out}")
+    say(f"{num_files:,} files in {args.out}")
     return 0
 
 

@@ -5,20 +5,24 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 PATIENCE_S = 120.0
+RETRY_S = 1.0
+"""What the server asks for (Retry-After)."""
 
 
 @dataclass(slots=True)
 class Load:
-    """What clients saw in `seconds`: the latency of each request in seconds, who answered, and what failed."""
+    """What clients saw in `seconds`: the latency of each request in seconds, who answered, what failed at first and was
+    asked again, and what failed for good."""
 
     seconds: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    retried: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -27,12 +31,20 @@ class Load:
 
 
 def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clients: int) -> Load:
-    """Has clients ask, greedily and each after its own last answer, until the time is up; who has asked is answered.
+    """As `ask_while`, until the time is up."""
+    ends = time.monotonic() + seconds
+    return ask_while(lambda: time.monotonic() < ends, port, model, prompts, num_clients)
+
+
+def ask_while(
+    is_on: Callable[[], bool], port: int, model: str, prompts: list[str], num_clients: int, num_retries: int = 0
+) -> Load:
+    """Has clients ask, greedily and each after its own last answer, for as long as it is on; who has asked is answered.
 
     They speak HTTP and no more: on the machine of the server, a client of the API would take much of its CPUs.
     """
     load, turns, began = Load(), itertools.cycle(prompts), time.monotonic()
-    arguments = (load, began + seconds, port, model, turns)
+    arguments = (load, is_on, port, model, turns, num_retries)
     threads = [threading.Thread(target=_ask, args=arguments) for _ in range(num_clients)]
     for thread in threads:
         thread.start()
@@ -44,7 +56,10 @@ def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clien
 
 def summary(loads: list[Load]) -> dict[str, Any]:
     """The figures of all measurements of a server together."""
-    latencies = sorted(latency for load in loads for latency in load.latencies_s)
+    import numpy as np
+
+    latencies = [latency for load in loads for latency in load.latencies_s]
+    p50_s, p99_s = np.quantile(latencies or [np.nan], [0.5, 0.99])
     seconds = sum(load.seconds for load in loads)
     failures = [failure for load in loads for failure in load.failures]
     return {
@@ -52,24 +67,27 @@ def summary(loads: list[Load]) -> dict[str, Any]:
         "num_failed": len(failures),
         "failures": failures[:5],
         "requests_per_s": round(len(latencies) / seconds, 2),
-        "p50_s": round(_quantile(latencies, 0.5), 4),
-        "p99_s": round(_quantile(latencies, 0.99), 4),
+        "p50_s": round(float(p50_s), 4),
+        "p99_s": round(float(p99_s), 4),
         "num_models": len({model for load in loads for model in load.models}),
     }
 
 
-def _ask(load: Load, ends: float, port: int, model: str, prompts: Iterable[str]) -> None:
+def _ask(
+    load: Load, is_on: Callable[[], bool], port: int, model: str, prompts: Iterable[str], num_retries: int
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    for prompt in prompts:
+    for prompt in itertools.takewhile(lambda _: is_on(), prompts):
         began = time.monotonic()
-        if began >= ends:
-            break
-        try:
-            load.models.append(_answer(connection, model, prompt)["model"])
-            load.latencies_s.append(time.monotonic() - began)
-        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            load.failures.append(repr(error)[:300])
-            connection.close()
+        for failed in [*[load.retried] * num_retries, load.failures]:
+            try:
+                load.models.append(_answer(connection, model, prompt)["model"])
+                load.latencies_s.append(time.monotonic() - began)
+                break
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+                failed.append(repr(error)[:300])
+                connection.close()
+                time.sleep(RETRY_S)
     connection.close()
 
 
@@ -83,7 +101,3 @@ def _answer(connection: http.client.HTTPConnection, model: str, prompt: str) -> 
         raise ValueError(f"{response.status}: {body[:200]!r}")
     answer: dict[str, Any] = json.loads(body)
     return answer
-
-
-def _quantile(values: list[float], share: float) -> float:
-    return values[min(int(share * len(values)), len(values) - 1)] if values else float("nan")

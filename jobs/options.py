@@ -39,6 +39,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
 
 
+def add_json_file(parser: argparse.ArgumentParser) -> None:
+    """--json of a command that takes so long that its result is to be kept."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file, as JSON")
+
+
 def add_out(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
     """--out, which must be given; `metavar` is FILE or DIR."""
     parser.add_argument("--out", type=Path, required=True, metavar=metavar, help=what)

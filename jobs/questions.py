@@ -11,7 +11,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 
 if TYPE_CHECKING:
     from medcritical_ray.questions import BadRow, Quarantine, SharedStems
@@ -64,14 +64,14 @@ def run(args: argparse.Namespace) -> int:
     shared = shared_stems({str(args.file): questions, **others}) if others else {}
     tasks = _write_tasks(args.lm_eval, args.file, questions) if args.lm_eval else []
     if args.json:
-        print(json.dumps(_counts(args, quarantines, shared), ensure_ascii=False))
+        say(json.dumps(_counts(args, quarantines, shared), ensure_ascii=False))
         return 0
     for file, quarantine in quarantines.items():
         _print_tables(file, quarantine.counts(), quarantine.bad_rows)
     for pair, stems in shared.items():
         _print_shared(pair, stems)
     for task in tasks:
-        print(f"{args.lm_eval}: task {task}")
+        say(f"{args.lm_eval}: task {task}")
     return 0
 
 
@@ -119,8 +119,9 @@ def _max_tokens(file: Path) -> int:
 
 
 def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from jobs.terminal import PlainConsole
 
     table = Table("", "rows")
     table.columns[1].justify = "right"
@@ -128,19 +129,19 @@ def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") 
         table.add_row({"rows": "read"}.get(name, name), f"{counts[name]:,}")
     for reason, count in counts["reasons"].items():
         table.add_row(f"  {reason}", f"{count:,}")
-    console = Console()
-    console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+    console = PlainConsole()
+    console.print(str(path), soft_wrap=True)
     console.print(table)
     for bad in bad_rows[:NUM_SHOWN]:
-        console.print(f"row {bad.row}: {bad.reason}", highlight=False, markup=False)
+        console.print(f"row {bad.row}: {bad.reason}")
     if len(bad_rows) > NUM_SHOWN:
         console.print(f"and {len(bad_rows) - NUM_SHOWN:,} more")
 
 
 def _print_shared(pair: str, stems: "SharedStems") -> None:
-    print(f"stems in both {pair}: {stems.num_stems:,}")
+    say(f"stems in both {pair}: {stems.num_stems:,}")
     for first_id, second_id, stem in stems.examples:
-        print(f"  {first_id} = {second_id}: {shorten(stem, NUM_STEM_CHARS, placeholder='…')}")
+        say(f"  {first_id} = {second_id}: {shorten(stem, NUM_STEM_CHARS, placeholder='…')}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 
 SUMMARY = "write the report of a run as one HTML page, also while it goes on"
 EXAMPLES = ("medcritical report runs/demo", "medcritical report runs/demo --out demo.html")
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         if error.errno is None:  # it says already what cannot be written
             raise
         raise UserError(f"--out {path} cannot be written: {error.strerror}") from None
-    print(f"report: {path}")
+    say(f"report: {path}")
     return 0
 
 

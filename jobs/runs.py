@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def list_runs(directories: list[Path], *, as_json: bool) -> int:
 
     rows = [run_row(path) for path in _paths_of_runs(directories)]
     if as_json:
-        print(json.dumps([_plain(row) for row in rows], ensure_ascii=False))
+        say(json.dumps([_plain(row) for row in rows], ensure_ascii=False))
     elif rows:
         _print_rows(wide_console(), rows)
     else:
-        print(f"{_no_run_in(directories)}: `medcritical demo` makes one")
+        say(f"{_no_run_in(directories)}: `medcritical demo` makes one")
     return 0
 
 
@@ -73,9 +73,9 @@ def verify_runs(directories: list[Path], *, as_json: bool) -> int:
         raise UserError(f"{_no_run_in(directories)}: must be a run, or hold runs")
     verified = [verify_run(RunDirectory(path)) for path in paths]
     if as_json:
-        print(json.dumps([_plain_verification(each) for each in verified], ensure_ascii=False))
+        say(json.dumps([_plain_verification(each) for each in verified], ensure_ascii=False))
     else:
-        print(*(line for each in verified for line in _verification_lines(each)), sep="\n")
+        say(*(line for each in verified for line in _verification_lines(each)))
     return int(any(each.faults for each in verified))
 
 
@@ -154,18 +154,17 @@ def _verification_lines(found: "Verification") -> list[str]:
 def _print_rows(console: "Console", rows: "list[RunRow]") -> None:
     """A table; below it, run by run, which policies were rejected, why it stands still or who works on it, and the
     likeliest command."""
-    from rich.markup import escape
     from rich.table import Column, Table
 
     table = Table(
         Column("run", overflow="fold"), "state", "iteration", "phase", "accuracy", "policy", "last event, UTC"
     )
     for row in rows:
-        table.add_row(*map(escape, _cells(row)))
+        table.add_row(*_cells(row))
     console.print(table)
     for row in rows:
         for text in _remarks(row):
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
 
 
 def _cells(row: "RunRow") -> list[str]:

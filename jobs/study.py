@@ -34,15 +34,19 @@ def run(args: argparse.Namespace) -> int:
 
     Started again with the same directory, it goes on where it stopped.
     """
+    from jobs.self_play import check_outlives
     from jobs.study_figure import draw_study
     from jobs.terminal import wide_console
     from medcritical_ray.config_files import load_config
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import atomic_path, check_writable, write_json
-    from medcritical_ray.study import ARMS, arm_configs, read_arms, study_figures, study_table
+    from medcritical_ray.study.arms import ARMS, arm_configs, read_arms
+    from medcritical_ray.study.figures import study_figures
+    from medcritical_ray.study.table import study_table
 
     if args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: must be at least 1")
+    check_outlives("--out", str(args.out))
     config, out = load_config(args.config, args.set), args.out.absolute()
     check_writable(out / "study.json", "--out")
     seeds = range(config.run.seed, config.run.seed + args.seeds)
@@ -62,9 +66,9 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     """Plays the runs that are not finished, one after the other, those of a seed with the same engines."""
     from actors.cluster import connected
     from actors.team import RayTeam
-    from jobs.self_play import check_fit, plan_of
+    from jobs.self_play import admit, plan_of
     from medcritical_ray.opening import check_reviewers
-    from medcritical_ray.study import TRUNK, arm_run, is_finished
+    from medcritical_ray.study.arms import TRUNK, arm_run, is_finished
     from medcritical_ray.trackers import check_tracker
 
     waiting = [key for key, config in configs.items() if not is_finished(arm_run(out, *key), config)]
@@ -75,8 +79,8 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     check_tracker(configs[waiting[0]].run)
     num_played = 0
     with connected(configs[waiting[0]].cluster, out) as resources:
-        for plan in plans:
-            check_fit(plan, resources)
+        for key, plan in zip(waiting, plans, strict=True):
+            admit(configs[key], plan, resources)
         for seed in dict.fromkeys(seed for seed, _ in waiting):
             # A fresh student's tokenizer is its seed's own, and engines load theirs once.
             with RayTeam(configs[seed, TRUNK]) as team:
@@ -92,9 +96,9 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     from jobs.following import followed
     from jobs.self_play import make_game, play_to_the_end
     from jobs.terminal import TerminalProgress, print_contamination
-    from medcritical_ray.branching import open_branch
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.study.branching import open_branch
 
     if trunk:
         opened = open_branch(config, run_path(config), trunk, resume_command=command)
@@ -104,14 +108,14 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     with opened as run, TerminalProgress(console) as terminal, followed(config, run, terminal) as progress:
         if not trunk:
             print_contamination(console, run)
-        play_to_the_end(make_game(config, run, team.for_run(config), progress, command))
+        play_to_the_end(make_game(config, run, team.for_run(config, run.append_event), progress, command))
 
 
 def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
     """Accuracies, and where the whole lies."""
     from rich.table import Table
 
-    from medcritical_ray.study import accuracy_text
+    from medcritical_ray.study.table import accuracy_text
 
     table = Table("arm", "accuracy", "each seed", "over SFT", "p")
     for arm, row in figures["arms"].items():
@@ -119,7 +123,7 @@ def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
         gain = [f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}"] if over else []
         table.add_row(arm, accuracy_text(row), ", ".join(f"{100 * value:.1f}" for value in row["accuracy"]), *gain)
     console.print(table)
-    console.print(f"{out / 'study.json'}, study.md and study.png", highlight=False, soft_wrap=True)
+    console.print(f"{out / 'study.json'}, study.md and study.png", soft_wrap=True)
 
 
 def _command(args: argparse.Namespace) -> str:

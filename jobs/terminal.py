@@ -5,11 +5,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from medcritical_ray.prepare import contamination_path, read_contamination
+from medcritical_ray.printable import printable
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.statistics import Proportion
 
@@ -21,8 +22,18 @@ MIN_WIDTH = 110
 """Columns that the tables need; on a narrower terminal their lines wrap, their words do not."""
 
 
+class PlainConsole(Console):
+    """Shows every text as it stands: what looks like markup is none, and what is no character to see is escaped."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:  # type: ignore[override]  # it hands all of them on
+        return super().render_str(printable(text), **how)
+
+
 def wide_console() -> Console:
-    console = Console()
+    console = PlainConsole()
     console.width = max(console.width, MIN_WIDTH)
     return console
 
@@ -31,7 +42,7 @@ class TerminalProgress:
     """A bar for the blocks of the phase under way, and a line for every phase that is done."""
 
     def __init__(self, console: Console) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=console, transient=True)
         self._task: TaskID | None = None
 
@@ -41,11 +52,8 @@ class TerminalProgress:
     def finish_phase(self, iteration: int, phase: str, seconds: float, result: dict[str, Any]) -> None:
         if self._task is not None:
             self._bars.remove_task(self._task)
-        self._bars.console.print(
-            f"[green]done[/] {self._title(iteration, phase)} {seconds:6.1f} s  {_news(result)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        done = f" {self._title(iteration, phase)} {seconds:6.1f} s  {_news(result)}"
+        self._bars.console.print(Text("done", style="green"), done, sep="", soft_wrap=True)
 
     def advance(self, label: str, done: int, total: int) -> None:
         if self._task is not None:
@@ -75,7 +83,7 @@ class EvaluationProgress(TerminalProgress):
             self._bars.update(self._task, description=label, completed=done, total=total)
 
     def _title(self, iteration: int, phase: str) -> str:
-        return escape(phase)
+        return printable(phase)
 
 
 def stage_name(iteration: int) -> str:
@@ -92,9 +100,7 @@ def print_contamination(console: Console, run: RunDirectory) -> None:
     if not contamination_path(run).exists():
         return
     lines = read_contamination(run).lines()
-    console.print(
-        *lines, f"examples: {contamination_path(run)}", sep="\n", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(*lines, f"examples: {contamination_path(run)}", sep="\n", soft_wrap=True)
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
@@ -122,7 +128,7 @@ def print_stage_one(console: Console, metrics: dict[str, Any], plays_on: str) ->
     base, sft = (metrics[phase]["test"] for phase in ("evaluate_base", "evaluate"))
     title = f"Accuracy on {sft['num_questions']} test questions"
     console.print(_accuracy_table(title, [("base", base), ("SFT", sft)]))
-    console.print(f"Version 0 is published. Stage 2: {plays_on}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Version 0 is published. Stage 2: {plays_on}", soft_wrap=True)
 
 
 def charges_line(charges: dict[str, Any]) -> str:
@@ -147,7 +153,7 @@ def print_evaluation(console: Console, result: dict[str, Any], labels: Sequence[
     reasons = ", ".join(f"{reason}: {num:,}" for reason, num in read["reasons"].items())
     lines = [f"{name}: {figures['directory']}" for name, figures in policies.items()]
     lines.append(f"questions: {read['file']}, {read['loaded']:,} of {read['rows']:,} rows{reasons and f' ({reasons})'}")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
     console.print(table)
     for number, other in enumerate(result["against"], 1):
         paired = other["comparison"]
@@ -169,8 +175,8 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         "parse_rate": "parsed",
         "finish_rate": "finished",
         "agreement_rate": "text agrees",
-        "wrong_to_right": "wrong to right",
-        "right_to_wrong": "right to wrong",
+        "wrong_to_right": "repaired",
+        "right_to_wrong": "broken",
     }
     rows = {
         shown: str(Proportion(figures[name]["k"], figures[name]["n"]))
@@ -184,7 +190,7 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         mean = figures["mean_accuracy"]
         rows["one sample"] = f"{_percent(mean['value'])} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
     if "wrong_to_right_by_guessing" in figures:
-        rows["wrong to right, guessing"] = _percent(figures["wrong_to_right_by_guessing"])
+        rows["repaired, by guessing"] = _percent(figures["wrong_to_right_by_guessing"])
     if "pass_at" in figures:
         rows |= {f"pass@{k}": _percent(chance) for k, chance in figures["pass_at"].items()}
         rows["entropy, bits"] = f"{figures['answer_entropy_bits']:.2f}"

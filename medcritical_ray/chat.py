@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json
+from medcritical_ray.literal import control_ids, conversation_ids, ids_as_text
 
 GENERIC_CLASSES = {"TokenizersBackend", "PreTrainedTokenizerFast"}
 """Names of the class that reads tokenizer.json as it is: that of transformers 5, and that of 4 and 5."""
@@ -27,7 +28,8 @@ def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
     try:
         settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
         is_generic = settings.get("tokenizer_class") in GENERIC_CLASSES
-        return (PreTrainedTokenizerFast if is_generic else AutoTokenizer).from_pretrained(directory)
+        kind = PreTrainedTokenizerFast if is_generic else AutoTokenizer
+        return kind.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: its tokenizer cannot be loaded: {error}") from None
 
@@ -62,10 +64,29 @@ def render(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
 def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[list[int]]:
     """The token ids of each rendered prompt.
 
-    A chat template writes its own special tokens; without one, the tokenizer adds those it always begins with.
+    A chat template writes its own special tokens; without one, the tokenizer adds those it always begins with. A prompt
+    has none of its own: what it spells out, such as "<|im_end|>", is text.
     """
+    if not prompts:
+        return []
+    probe, *found = _rendered_ids(tokenizer, ["x", *prompts])
+    of_template = control_ids(tokenizer, probe)
+    return [
+        ids if control_ids(tokenizer, ids) == of_template else _ids_as_text(tokenizer, prompt)
+        for ids, prompt in zip(found, prompts, strict=True)
+    ]
+
+
+def _rendered_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[list[int]]:
     texts = [render(tokenizer, prompt) for prompt in prompts]
-    return tokenizer(texts, add_special_tokens=tokenizer.chat_template is None).input_ids if texts else []
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=tokenizer.chat_template is None).input_ids
+    return ids
+
+
+def _ids_as_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    if tokenizer.chat_template is None:
+        return ids_as_text(tokenizer, render(tokenizer, prompt), add_special_tokens=True)
+    return conversation_ids(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
 
 
 def prompt_template(tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -34,7 +34,7 @@ from medcritical_ray.trace import (
 
 _MARK = re.compile(rf"^(?:{'|'.join(language.check for language in LANGUAGES)}) ?[:：] *")
 _VERDICTS = "|".join(
-    re.escape(words).replace(r"\ ", " ?").replace(r"\{\}", r"(\d+)")
+    re.escape(words).replace(r"\ ", " ?").replace(r"\{\}", r"(\d{1,9})")
     for language in LANGUAGES
     for words in (language.step_is_wrong, language.answer_is_wrong)
 )

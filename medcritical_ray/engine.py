@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.config import EnginesConfig, SamplingConfig
-from medcritical_ray.errors import MedCriticalError, UserError
+from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
 from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.served import StaleVersion
 from medcritical_ray.vllm_settings import set_environment, told_in_one_line, vllm_settings
 from medcritical_ray.weights import Blob, check_names, checkpoint_names, decode_weights, with_output_head
 
 if TYPE_CHECKING:
     from vllm import LLM
     from vllm.lora.request import LoRARequest
-
-
-class StaleVersion(MedCriticalError, RuntimeError):
-    """An engine was asked for a version that it does not serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +47,18 @@ class Engine:
         self._stop_token_ids = _stop_token_ids(self._llm, self._tokenizer.eos_token_id)
         self._adapter: LoRARequest | None = None
         self._num_adapters = 0
+        self._num_steps = 0
         self._version: int | None = version
 
     @property
     def version(self) -> int | None:
         """The version served; None after an update that failed half-way, when nothing can be served."""
         return self._version
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of decoding so far, each of which writes a token of every text in work. Any thread may look."""
+        return self._num_steps
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig, version: int) -> list[Completion]:
         """One completion for each request, in their order; each depends on its request and the weights alone.
@@ -113,8 +116,14 @@ class Engine:
         self._version = version
 
     def _decode(self, prompts: list[list[int]], params: list[Any]) -> list[Sample]:
+        """What `LLM.generate` does, step by step, so that one can see from outside whether it goes on."""
         tokens: Any = [{"prompt_token_ids": ids} for ids in prompts]
-        outputs = self._llm.generate(tokens, params, use_tqdm=False, lora_request=self._adapter)
+        self._llm.enqueue(tokens, params, use_tqdm=False, lora_request=self._adapter)
+        outputs: list[Any] = []
+        while self._llm.llm_engine.has_unfinished_requests():
+            outputs += self._llm.llm_engine.step()
+            self._num_steps += 1
+        outputs.sort(key=lambda output: int(output.request_id))
         written = [output.outputs[0] for output in outputs]
         return [Sample(tuple(each.token_ids), each.finish_reason == "stop") for each in written]
 

@@ -70,23 +70,32 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            for entry in [*temporary.rglob("*"), temporary]:
-                flush_to_disk(entry)
-            temporary.replace(path)
-            flush_to_disk(path.parent)
+            put_in_place(temporary, path)
         except StorageFailed as error:  # of a file in it, by the name that it would have had
             raise StorageFailed(str(error).replace(str(temporary), str(path))) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def leftovers_of(path: Path) -> list[Path]:
-    """What a process that was killed while it wrote `path` has left beside it."""
-    return sorted(path.parent.glob(f".{path.name}.*.tmp"))
-
-
 def _hidden_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+
+
+def put_in_place(directory: Path, path: Path) -> None:
+    """Has a directory take the place of `path`, where there may be an empty one, with all that is in it on the disk."""
+    for entry in [*directory.rglob("*"), directory]:
+        flush_to_disk(entry)
+    directory.replace(path)
+    flush_to_disk(path.parent)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Removes what is in the making below a directory: nobody who writes there may be alive."""
+    for leftover in list(root.rglob(".*.tmp")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)  # it may have been in another one
 
 
 def flush_to_disk(path: Path) -> None:

@@ -33,7 +33,7 @@ class Team(Protocol):
     """Those who do the heavy work: engines that write, and workers that train."""
 
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
-        """Returns when every engine of the role has confirmed that it serves the policy as that version."""
+        """Returns when the role serves the policy as that version; an engine that comes later confirms it first."""
         ...
 
     def write(
@@ -122,10 +122,11 @@ class Game(Session):
         return result
 
     def step_keeper(self, iteration: int, phase: str) -> OnStep:
-        """Who keeps a training's steps in the run, from its first on, and tells how far it is."""
-        self.run.forget_steps(iteration, phase)
+        """Who keeps a training's steps in the run and tells how far it is: of one that starts again, those since."""
 
         def on_step(metrics: dict[str, float]) -> None:
+            if metrics["step"] == 1:
+                self.run.forget_steps(iteration, phase)
             self.run.append_step(iteration, phase, metrics)
             self.progress.step(iteration, phase, metrics)
 

@@ -63,11 +63,9 @@ _FLEET = (
     TOKENS,
     BROADCAST_SECONDS,
     _gauge("requests_in_flight", "Requests that an engine was handed and has not answered.", "engine", "role"),
-    _gauge("engine_serving", "1 if the engine has confirmed the version asked for, else 0.", "engine"),
+    _gauge("engines", "1 for the state of health that the engine is in, else 0.", "engine", "state"),
     _gauge("engine_policy_version", "Policy version that the engine is to serve.", "engine"),
-    _gauge(
-        "engine_replacements", "Times that the engine was started again, after a failure or for want of it.", "engine"
-    ),
+    _gauge("engine_restarts", "Times that the engine was started again after it died.", "engine"),
 )
 _PHASES = (
     _of_phase("phase_running", "1 while the phase runs, 0 once it has ended."),
@@ -98,11 +96,11 @@ _TRAINING = (
     _of_phase("training_margin_nats", "How much more the policy prefers chosen to rejected than the reference does."),
     _of_phase("training_chosen_logprob_nats", "Mean log-probability of the chosen texts."),
     _of_phase("training_rejected_logprob_nats", "Mean log-probability of the rejected texts."),
-    _of_phase("training_preference_ratio", "Share of pairs preferred more strongly than by the reference."),
+    _of_phase("training_preference_accuracy_ratio", "Share of pairs preferred more strongly than by the reference."),
     _of_phase("held_out_loss", "Loss on held-out pairs, `before` and `after` the training.", "moment"),
     _of_phase("held_out_margin_nats", "Margin on held-out pairs.", "moment"),
     _of_phase("held_out_chosen_logprob_nats", "Mean log-probability of the chosen held-out texts.", "moment"),
-    _of_phase("held_out_preference_ratio", "Share of held-out pairs preferred more strongly.", "moment"),
+    _of_phase("held_out_preference_accuracy_ratio", "Share of held-out pairs preferred more strongly.", "moment"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_FLEET, *_PHASES, *_OUTCOME, *_ROLLOUTS, *_TRAINING)}

@@ -41,7 +41,11 @@ class PairingCounts:
 def make_pairs(
     question: Question, trajectories: Sequence[Trajectory], config: PairsConfig, counts: PairingCounts
 ) -> list[PreferencePair]:
-    """All pairs of one question from one iteration's trajectories, at most `max_pairs_per_question` of each source."""
+    """All pairs of one question from one iteration's trajectories, at most `max_pairs_per_question` of each source.
+
+    Attempts that are wrong alike make the same pair each: a mistake weighs as often as the policy makes it. Another
+    source's pair is made once.
+    """
     kept: list[PreferencePair] = []
     for source, make in _PairMaker(question, trajectories, config, counts).sources().items():
         if config.shares.get(source, 0.0) > 0:
@@ -230,9 +234,10 @@ def _texts(pair: PreferencePair) -> tuple[str, str, str]:
     return pair.prompt, pair.prefix + pair.chosen + pair.rest, pair.rejected
 
 
-def edit_distance(text: str, other: str) -> int:
-    """The number of characters to insert, delete or replace to make one text the other (Levenshtein)."""
-    return Levenshtein.distance(text, other)
+def edit_distance(text: str, other: str, *, at_most: int) -> int:
+    """The number of characters to insert, delete or replace to make one text the other (Levenshtein), counted up to
+    `at_most`: of texts that ran on, all of it would take seconds."""
+    return min(Levenshtein.distance(text, other, score_cutoff=at_most), at_most)
 
 
 def _text(trajectory: Trajectory, source: PairSource) -> str:
@@ -249,7 +254,8 @@ def _out_of_bounds(better: str, worse: str, config: PairsConfig) -> str | None:
     shorter, longer = sorted((len(better), len(worse)))
     if longer > config.max_length_ratio * shorter:
         return "lengths too different"
-    if better == worse or edit_distance(better, worse) < config.min_edit_distance_chars:
+    least = config.min_edit_distance_chars
+    if better == worse or edit_distance(better, worse, at_most=least) < least:
         return "texts too alike"
     return None
 

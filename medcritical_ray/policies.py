@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import atomic_directory, leftovers_of, link_or_copy, read_json, sha256_of, write_json
+from medcritical_ray.files import atomic_directory, link_or_copy, read_json, sha256_of, write_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, PICKLES
 from medcritical_ray.run_files import PRUNED
 
@@ -153,10 +153,8 @@ class PolicyStore:
 
     def _discard_unfinished(self, version: int) -> None:
         """Removes what an interrupted publish of this version has left."""
-        path = self.path_of(version)
-        for leftover in [path, *leftovers_of(path)]:
-            if leftover.exists():
-                shutil.rmtree(leftover)
+        if self.path_of(version).exists():
+            shutil.rmtree(self.path_of(version))
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel, ValidationError
 
 from medcritical_ray.errors import MedCriticalError, UserError
-from medcritical_ray.files import checked, read_json, sha256_of, write_json
+from medcritical_ray.files import checked, read_json, remove_leftovers, sha256_of, write_json
 from medcritical_ray.json_lines import append_line, read_lines
 from medcritical_ray.run_files import (
     DONE,
@@ -94,11 +94,10 @@ class RunDirectory:
         resume_command: str,
         keeper: Keeper | None = None,
     ) -> Self:
-        """Goes on with a run. Raises UserError if there is none at `path`, or if its config or data were others."""
-        record = cls(path).record()
-        now = new_record(config, seeds, fingerprints)
-        changes = check_resumable(record, now)
+        """Goes on with a run. Raises UserError as `check_resume` does."""
+        now, changes = cls.check_resume(path, config=config, seeds=seeds, fingerprints=fingerprints)
         run = cls(path, new_lock(path), keeper)
+        remove_leftovers(path)
         run.append_event(
             "run resumed",
             changes=changes,
@@ -109,6 +108,19 @@ class RunDirectory:
         )
         run.keep()
         return run
+
+    @classmethod
+    def check_resume(
+        cls, path: Path, *, config: dict[str, Any], seeds: dict[str, int], fingerprints: dict[str, str]
+    ) -> tuple[RunRecord, list[str]]:
+        """The record that a run would have now, and what of its config changes, without a word in its events.
+
+        Raises UserError if there is no run at `path`, if its config or data were others, or if somebody works on it.
+        """
+        now = new_record(config, seeds, fingerprints)
+        changes = check_resumable(cls(path).record(), now)
+        new_lock(path).close()
+        return now, changes
 
     def exists(self) -> bool:
         return self.record_file.exists()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from medcritical_ray.errors import Stopped
 from medcritical_ray.files import checked
+from medcritical_ray.fleet import ENGINE_DIED, ENGINE_RETIRED
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 
 State = Literal["finished", "in progress", "failed", "stopped"]
@@ -31,8 +32,8 @@ class RunState:
     """`iteration` and `phase` are the last that were done or that failed; `cause` is why a run ended early, where
     somebody could say; `holder` who works on it now; `command` goes on with it, from any directory.
 
-    `num_resumed` counts the processes after the first that got a phase done. `time` is that of the last event: ISO
-    8601, in UTC.
+    `num_resumed` counts the processes after the first that got a phase done; `num_engine_deaths` and
+    `num_engines_retired` are those of all processes. `time` is that of the last event: ISO 8601, in UTC.
     """
 
     state: State
@@ -42,6 +43,8 @@ class RunState:
     holder: str = ""
     command: str = ""
     num_resumed: int = 0
+    num_engine_deaths: int = 0
+    num_engines_retired: int = 0
     time: str = ""
 
 
@@ -80,6 +83,8 @@ def run_state(run: RunDirectory) -> RunState:
         holder=holder,
         command=next((_from_anywhere(each) for each in reversed(events) if each.command), ""),
         num_resumed=sum(any(each.event == "phase done" for each in process) for process in processes[1:]),
+        num_engine_deaths=sum(each.event == ENGINE_DIED for each in events),
+        num_engines_retired=sum(each.event == ENGINE_RETIRED for each in events),
         time=events[-1].time if events else "",
     )
 

@@ -19,7 +19,7 @@ from medcritical_ray.language import ENGLISH, LANGUAGES, Language
 
 _STEP_WORD = "|".join(language.step for language in LANGUAGES)
 _KEY_WORD = "|".join(language.key for language in LANGUAGES)
-_STEP = re.compile(rf"^(?:{_STEP_WORD}) ?(\d+)(?: ?[(（](?:{_KEY_WORD})[)）])? ?[:：] ?(.*)$")
+_STEP = re.compile(rf"^(?:{_STEP_WORD}) ?(\d{{1,9}})(?: ?[(（](?:{_KEY_WORD})[)）])? ?[:：] ?(.*)$")
 
 
 def format_answer(texts: list[str], letters: str, language: Language = ENGLISH) -> str:

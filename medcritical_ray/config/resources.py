@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from medcritical_ray.config.part import Part
 
@@ -14,9 +14,23 @@ Labels = dict[
 ]
 """Labels of Ray's nodes, in Kubernetes' syntax: exact values, none of Ray's operators, so that nodes can be counted."""
 
+MAX_ACTORS = 10_000
+SMALLEST_GPU_SHARE = 0.01
+
+
+def _is_gpu_share(num_gpus: float) -> float:
+    if 0 < num_gpus < SMALLEST_GPU_SHARE:
+        raise ValueError(f"must be 0 or at least {SMALLEST_GPU_SHARE}")
+    return num_gpus
+
+
+Gpus = Annotated[float, Field(ge=0, le=1000), AfterValidator(_is_gpu_share)]
+
 
 class EnginesConfig(Part):
-    num_engines: int = Field(default=1, ge=1, description="Engines that generate, and correct unless others do.")
+    num_engines: int = Field(
+        default=1, ge=1, le=MAX_ACTORS, description="Engines that generate, and correct unless others do."
+    )
     min_engines: int | None = Field(
         default=None,
         ge=0,
@@ -24,12 +38,15 @@ class EnginesConfig(Part):
         "training. None means that all stay.",
     )
     separate_corrector: int = Field(
-        default=0, ge=0, description="Further engines that only correct; 0 means that the same engines play both roles."
+        default=0,
+        ge=0,
+        le=MAX_ACTORS,
+        description="Further engines that only correct; 0 means that the same engines play both roles.",
     )
     num_cpus: float = Field(
         default=1.0, gt=0, description="CPUs that Ray reserves per engine, and its threads; on a shared CPU 1 is best."
     )
-    num_gpus: float = Field(default=1.0, ge=0, description="GPUs per engine; 0 runs on the CPU.")
+    num_gpus: Gpus = Field(default=1.0, description="GPUs per engine; 0 runs on the CPU.")
     labels: Labels = Field(default={}, description="Labels of the nodes that may hold engines; none means any node.")
     tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs over which an engine splits its weights.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
@@ -42,9 +59,25 @@ class EnginesConfig(Part):
         default=0.85, gt=0, le=1, description="Share of a GPU's memory for weights, keys and values; on GPUs only."
     )
     max_in_flight: int = Field(default=2, ge=1, description="Blocks of requests that wait at one engine, at most.")
-    max_restarts: int = Field(default=3, ge=0, description="Engines that a pool replaces after a failure, at most.")
-    start_timeout_s: float = Field(default=900.0, gt=0, description="Seconds until all engines serve.")
-    request_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds for one block of requests.")
+    max_restarts: int = Field(
+        default=3,
+        ge=0,
+        description="Times that each engine is started again after it died, as long as its pool lives; the next death "
+        "retires it.",
+    )
+    required_engines: int = Field(
+        default=1, ge=1, description="Engines of a pool that must be left; when more are retired, the run stops."
+    )
+    start_timeout_s: float = Field(default=900.0, gt=0, description="Seconds until a started engine serves.")
+    request_timeout_s: float = Field(
+        default=3600.0, gt=0, description="Seconds for one block of requests, however well it goes on."
+    )
+    progress_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="Seconds for one step of an engine that writes, the first of all included; after half of them it "
+        "gets no more work, after all of them it counts as dead.",
+    )
     update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds until all engines serve a new version.")
 
     @property
@@ -56,11 +89,12 @@ class TrainersConfig(Part):
     num_workers: int = Field(
         default=1,
         ge=0,
+        le=MAX_ACTORS,
         description="Training workers; 0 trains in the job's own process, on the CPU: where a worker's start takes as "
         "long as a training.",
     )
     num_cpus: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves per worker.")
-    num_gpus: float = Field(default=1.0, ge=0, description="GPUs per worker; 0 trains on the CPU.")
+    num_gpus: Gpus = Field(default=1.0, description="GPUs per worker; 0 trains on the CPU.")
     labels: Labels = Field(default={}, description="Labels of the nodes that may hold workers; none means any node.")
     max_tokens_per_forward: int = Field(
         default=16_384, ge=1, description="Tokens of one forward pass, padding included; larger batches take several."
@@ -70,6 +104,14 @@ class TrainersConfig(Part):
         description="Keep only the input of each layer and compute the rest again in the backward pass; on GPUs only.",
     )
     max_failures: int = Field(default=2, ge=0, description="Times that a training starts again after a worker died.")
+    start_timeout_s: float = Field(
+        default=900.0,
+        gt=0,
+        description="Seconds until a training's workers start; their machines may have to come first.",
+    )
+    answer_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that a worker may be silent; then it is taken for dead."
+    )
     timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
 
 

@@ -14,6 +14,11 @@ class ServeConfig(Part):
         default=256, ge=1, description="Requests that one engine works on or keeps waiting; further ones are refused."
     )
     request_timeout_s: float = Field(default=120.0, gt=0, description="Seconds for one request, its waits included.")
+    answer_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds in which an engine must say that it is there, whatever it works on; else it is replaced.",
+    )
     stream_interval: int = Field(
         default=4,
         ge=1,

@@ -9,6 +9,7 @@ MIN_OPTIONS = 2
 
 UNREADABLE_ROW = "unreadable row"
 DUPLICATE_ID = "duplicate id"
+AMBIGUOUS_KEY = "key is the number of one option and the text of another"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +19,10 @@ class BadRow:
     file: str
     row: int
     reason: str
+
+
+class RowFault(ValueError):
+    """Why a row makes no question, in the words of a BadRow's reason."""
 
 
 def sorted_letters(letters: str) -> str:

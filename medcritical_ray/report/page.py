@@ -82,15 +82,21 @@ def standing_sentence(state: RunState) -> str:
 
 
 def history_sentence(state: RunState, now: datetime) -> str:
-    """What an unfinished run's reader must know of the page's age, and how the run goes on; and of interruptions that
-    a run has outlived."""
-    times = {1: "once", 2: "twice"}.get(state.num_resumed, f"{state.num_resumed} times")
-    parts = [f"The run was resumed {times}."] if state.num_resumed else []
+    """What an unfinished run's reader must know of the page's age, and how the run goes on; and of interruptions and
+    engines that a run has outlived."""
+    parts = [f"The run was resumed {times(state.num_resumed)}."] if state.num_resumed else []
+    if state.num_engine_deaths:
+        retired = f", {state.num_engines_retired} of them for good" if state.num_engines_retired else ""
+        parts.append(f"Engines died {times(state.num_engine_deaths)}{retired}.")
     if state.state == "in progress":
         parts.append(f"This page was written at {now:%Y-%m-%d %H:%M} UTC; the run may have gone on, or ended, since.")
     elif state.state != "finished" and state.command:
         parts.append(f"Resume it with: {state.command}")
     return " ".join(parts)
+
+
+def times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def funnel(each: Round) -> dict[str, Any]:
@@ -161,6 +167,8 @@ def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
 
 def _rounds_with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple[int, QuestionSet]]:
     config = run_config(run, "have it reported by the version that made the run")
+    if not any(each.iteration for each in figures.rounds):
+        return []
     train = QuestionSet.whole(split_path(run, "train"), config.questions.block_size)
     return [
         (each.iteration, round_questions(config, train, each.iteration)) for each in figures.rounds if each.iteration

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ class ServingEngine:
     def __init__(self, first: ServedPolicy, config: Config, scratch: Path) -> None:
         self.has_chat_template = write_tokenizer(first.model_dir, scratch)
         self._update_timeout_s = config.engines.update_timeout_s
+        self._answer_timeout_s = config.serve.answer_timeout_s
+        self._is_asked = asyncio.Lock()
         self._first = first.model_dir
         self._is_stuck = False
         self._llm = _start_vllm(first.model_dir, config, scratch)
@@ -59,7 +62,7 @@ class ServingEngine:
         """
         limit_s = self._update_timeout_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s), self._is_asked:
                 await self._llm.pause_generation(mode="wait")
                 await self._llm.collective_rpc("take_policy", args=(str(model_dir), str(self._first)))
                 await self._llm.resume_generation()
@@ -70,6 +73,17 @@ class ServingEngine:
             ) from None
         except Exception as error:
             raise MedCriticalError(f"the engine did not take {model_dir}: {error}") from error
+
+    async def probe(self) -> None:
+        """Notices if the core does not answer any more, which it does between two steps. While it takes weights, it is
+        not asked."""
+        with suppress(Exception):  # of a dead one, which `is_alive` tells
+            async with self._is_asked:
+                try:
+                    async with asyncio.timeout(self._answer_timeout_s):
+                        await self._llm.is_sleeping()
+                except TimeoutError:
+                    self._is_stuck = True
 
     async def add_adapter(self, policy: ServedPolicy) -> None:
         """Makes an adapter known, whose weights are read when it is first asked. Raises MedCriticalError."""

@@ -21,19 +21,29 @@ from medcritical_ray.serving.model_ids import LATEST, ModelId, model_name, read_
 from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unavailable, unknown_model
 from medcritical_ray.serving.turns import Turns
 
+WATCH_S = 0.1
 logger = logging.getLogger("ray.serve")
 
 
 class Service:
-    """Starts with the policy that the run has adopted; `start` it in the event loop that asks it, and `close` it."""
+    """Starts with the policy that the run has adopted; `start` it in the event loop that asks it, and `close` it.
+
+    `on_death` is called at once when the engine is dead, or does not answer any more.
+    """
 
     def __init__(
-        self, run: RunDirectory, config: Config, start_engine: Callable[..., ServingEngine] = ServingEngine
+        self,
+        run: RunDirectory,
+        config: Config,
+        start_engine: Callable[..., ServingEngine] = ServingEngine,
+        on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
+        self._on_death = on_death
         self._run = run
         self._store = PolicyStore(run.policies)
         self._policies: dict[int, ServedPolicy] = {}
+        self._created: dict[int, int] = {}
         self._num_requests = 0
         self._unusable: set[int] = set()
         self._scratch = tempfile.TemporaryDirectory(prefix="medcritical-serve-")
@@ -46,12 +56,21 @@ class Service:
         """Waits until requests can be answered, and follows the run from then on."""
         await self._engine.open()
         await self._engine.add_adapter(self._latest)
-        self._follower = asyncio.create_task(self._follow())
+        self._tasks = [asyncio.create_task(work()) for work in (self._follow, self._probe, self._watch)]
 
     def close(self) -> None:
-        self._follower.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._engine.close()
         self._scratch.cleanup()
+
+    def check_health(self) -> None:
+        """Raises what has ended the following of the run, or RuntimeError if the engine is dead."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+        if not self.is_alive:
+            raise RuntimeError("the engine is dead")
 
     @property
     def is_alive(self) -> bool:
@@ -80,39 +99,49 @@ class Service:
         return self._engine.has_chat_template
 
     def models(self) -> list[dict[str, Any]]:
-        """All published policies, and the latest, as the API lists them."""
-        names = {model_name(version): version for version in self._store.versions()}
-        return [self._card(name, version) for name, version in {**names, LATEST: self._latest.version}.items()]
+        """All published policies that can be read, and the latest, as the API lists them. Reads the disk."""
+        cards = []
+        for name, version in self._names().items():
+            try:
+                cards.append(self._card(name, version))
+            except (UserError, OSError) as error:
+                logger.error("%s is not listed: %s", name, error)
+        return cards
 
     def card(self, name: str) -> dict[str, Any]:
-        """One of them. Raises Refused if there is no such policy."""
-        version = self.model(name).version
-        return self._card(name, self._latest.version if version is None else version)
+        """One of them. Raises Refused if there is no such policy, or if it cannot be read. Reads the disk."""
+        model = self.model(name)
+        try:
+            return self._card(name, self._latest.version if model.version is None else model.version)
+        except (UserError, OSError) as error:
+            logger.error("%s", error)
+            raise Refused(_unusable(model)) from None
 
     def model(self, name: str) -> ModelId:
         """Raises Refused if there is no such policy, or if it cannot be served."""
         model = read_model_id(name)
         if model is None or (model.version is not None and not self._store.is_complete(model.version)):
             is_pruned = model is not None and model.version is not None and self._store.is_pruned(model.version)
-            raise Refused(unknown_model(name, [card["id"] for card in self.models()], is_pruned=is_pruned))
+            raise Refused(unknown_model(name, list(self._names()), is_pruned=is_pruned))
         if model.version in self._unusable:
             raise Refused(_unusable(model))
         return model
 
     @asynccontextmanager
     async def turn(self, model: ModelId) -> AsyncIterator[ServedPolicy]:
-        """The policy that is asked; it stays in the engine for as long as the block lasts."""
-
-        def wanted() -> ServedPolicy:
-            return self._latest if model.version is None else self._policy(model.version)
-
+        """The policy that is asked; it stays in the engine for as long as the block lasts. Raises Refused."""
+        try:
+            named = None if model.version is None else self._policy(model.version)
+        except (UserError, OSError) as error:  # a file system that is away may come back
+            logger.error("%s", error)
+            raise Refused(_unusable(model)) from None
         async with AsyncExitStack() as stack:
             try:
-                policy = await stack.enter_async_context(self._turns.at(wanted))
+                policy = await stack.enter_async_context(self._turns.at(lambda: named or self._latest))
             except MedCriticalError as error:
                 logger.error("%s", error)
-                if model.version is not None:
-                    self._unusable.add(model.version)
+                if named:
+                    self._unusable.add(named.version)
                 raise Refused(_unusable(model)) from None
             yield policy
 
@@ -130,28 +159,41 @@ class Service:
         )
 
     async def _follow(self) -> None:
-        """Takes over each policy that the run adopts; one that cannot be taken is left out, and the log says why."""
+        """Takes over each policy that the run adopts; one that the engine refuses is left out, and the log says why."""
         while True:
             await asyncio.sleep(self.config.serve.poll_s)
             try:
                 version = await asyncio.to_thread(adopted_version, self._run)
+                if version in {self._latest.version, *self._unusable}:
+                    continue
+                policy = await asyncio.to_thread(self._policy, version)
             except (UserError, OSError) as error:  # a file system that is away may come back
-                logger.error("the run cannot be read: %s", error)
+                logger.error("what the run has adopted cannot be read: %s", error)
                 continue
-            if version not in {self._latest.version, *self._unusable}:
-                await self._take_over(version)
+            await self._take_over(policy)
 
-    async def _take_over(self, version: int) -> None:
+    async def _probe(self) -> None:
+        """Finds out by the engine's silence that it is stuck."""
+        while True:
+            await asyncio.sleep(self.config.serve.poll_s)
+            await self._engine.probe()
+
+    async def _watch(self) -> None:
+        while self._engine.is_alive:
+            await asyncio.sleep(WATCH_S)
+        logger.error("the engine is dead")
+        self._on_death()
+
+    async def _take_over(self, policy: ServedPolicy) -> None:
         try:
-            policy = self._policy(version)
             async with self._turns.at(lambda: policy, at_once=True):
                 await self._engine.add_adapter(policy)
                 self._latest = policy
         except MedCriticalError as error:
-            self._unusable.add(version)
-            logger.error("%s is not taken over: %s", model_name(version), error)
+            self._unusable.add(policy.version)
+            logger.error("%s is not taken over: %s", model_name(policy.version), error)
         else:
-            logger.info("latest is %s now", model_name(version))
+            logger.info("latest is %s now", model_name(policy.version))
 
     def _policy(self, version: int) -> ServedPolicy:
         """Full weights are compared with their hashes when the engine reads them, an adapter's here."""
@@ -162,12 +204,17 @@ class Service:
             self._policies[version] = policy
         return self._policies[version]
 
+    def _names(self) -> dict[str, int]:
+        """Name -> version of all that can be asked."""
+        return {**{model_name(version): version for version in self._store.versions()}, LATEST: self._latest.version}
+
     def _card(self, name: str, version: int) -> dict[str, Any]:
-        created = int(self._store.manifest(version).created.timestamp())
+        if version not in self._created:
+            self._created[version] = int(self._store.manifest(version).created.timestamp())
         return {
             "id": name,
             "object": "model",
-            "created": created,
+            "created": self._created[version],
             "owned_by": "medcritical",
             "root": model_name(version),
             "max_model_len": self.config.engines.max_model_len,

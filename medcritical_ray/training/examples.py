@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from medcritical_ray.chat import prompt_token_ids
 from medcritical_ray.errors import UserError
+from medcritical_ray.literal import written_ids
 from medcritical_ray.records import Demonstration, PreferencePair
 
 
@@ -90,7 +91,7 @@ def dpo_examples(
 ) -> Tokenised[DpoExample]:
     """Raises UserError if the tokenizer has no end token."""
     prompts = prompt_token_ids(tokenizer, [row.prompt for row in rows])
-    prefixes = _token_ids(tokenizer, [row.prefix for row in rows])
+    prefixes = written_ids(tokenizer, [row.prefix for row in rows])
     chosen = _compared(tokenizer, [row.chosen for row in rows])
     rejected = _compared(tokenizer, [row.rejected for row in rows])
     rests = [
@@ -114,17 +115,13 @@ def dpo_examples(
 def _completions(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     if tokenizer.eos_token_id is None:
         raise UserError("the student's tokenizer has no end token (eos_token): completions could not end")
-    return [[*ids, tokenizer.eos_token_id] for ids in _token_ids(tokenizer, texts)]
+    return [[*ids, tokenizer.eos_token_id] for ids in written_ids(tokenizer, texts)]
 
 
 def _compared(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """The completions, but without the end token where a text goes on: it then ends with a line break."""
     completions = _completions(tokenizer, texts)
     return [ids[:-1] if text.endswith("\n") else ids for text, ids in zip(texts, completions, strict=True)]
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False).input_ids if texts else []
 
 
 def _that_fit(examples: list[Example], max_length_tokens: int) -> Tokenised[Example]:

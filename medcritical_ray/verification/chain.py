@@ -43,8 +43,9 @@ def playing_version(run: RunDirectory, iteration: int) -> int | None:
 def _adopted(inspection: Inspection, number: int, playing: int | None) -> int | None:
     """The version that an iteration ended with; if it has not ended, the one that plays it."""
     run, metrics_file = inspection.run, inspection.run.iteration(number) / METRICS
+    version = playing
     if not run.is_finished(number) or inspection.is_blamed(metrics_file):
-        return playing
+        return version
     with inspection.blaming(metrics_file):
         metrics = run.metrics(number)
         version = metrics.get(ADOPTED)
@@ -52,8 +53,7 @@ def _adopted(inspection: Inspection, number: int, playing: int | None) -> int | 
             inspection.blame(metrics_file, f"has version {version} adopted, which neither played nor was trained")
         elif metrics.get("rejected") and version == number:
             inspection.blame(metrics_file, f"has version {version} adopted and rejected")
-        return version if isinstance(version, int) else playing
-    return playing
+    return version if isinstance(version, int) else playing
 
 
 def _inspect_policy(inspection: Inspection, store: PolicyStore, version: int, playing: int | None) -> None:
@@ -113,6 +113,7 @@ def _inspect_training(inspection: Inspection, number: int, playing: int | None, 
 
 def _result(inspection: Inspection, number: int, phase: str) -> Mapping[str, Any]:
     """The result of a phase that is done; nothing if it cannot be read, which is told."""
+    results: list[Mapping[str, Any]] = [{}]
     with inspection.blaming(inspection.run.phase_file(number, phase)):
-        return inspection.run.result(number, phase)
-    return {}
+        results.append(inspection.run.result(number, phase))
+    return results[-1]

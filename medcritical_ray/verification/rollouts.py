@@ -35,19 +35,17 @@ def rollouts_of(run: RunDirectory, config: Config, iteration: int, playing: int 
             yield from _evaluation(directory, "evaluate_base", split, questions, config, BASE_VERSION, None)
         corrector = iteration if config.correct.policy == "latest" else STAGE_ONE
         yield from _evaluation(directory, "evaluate", split, questions, config, iteration, corrector)
-    if iteration == STAGE_ONE:
-        window, version = train.window(0, config.teacher.num_questions_corrected), DRAFT_VERSION
-        num_attempts = config.sft.own_attempts
-    else:
-        window, version = round_questions(config, train, iteration), playing
-        num_attempts = config.generate.num_attempts
-    attempts = attempts_at(window, iteration=iteration, num_attempts=num_attempts)
-    if num_attempts:
-        yield _rollout(directory / "attempts", "generate", version, window, attempts)
-    if iteration != STAGE_ONE:
-        corrector = {"latest": playing, "initial": STAGE_ONE, "teacher": TEACHER_VERSION}[config.correct.policy]
+    if iteration == STAGE_ONE and config.sft.own_attempts:
+        window = train.window(0, config.teacher.num_questions_corrected)
+        attempts = attempts_at(window, iteration=iteration, num_attempts=config.sft.own_attempts)
+        yield _rollout(directory / "attempts", "generate", DRAFT_VERSION, window, attempts)
+    elif iteration != STAGE_ONE:
+        window = round_questions(config, train, iteration)
+        attempts = attempts_at(window, iteration=iteration, num_attempts=config.generate.num_attempts)
+        yield _rollout(directory / "attempts", "generate", playing, window, attempts)
+        by = {"latest": playing, "initial": STAGE_ONE, "teacher": TEACHER_VERSION}[config.correct.policy]
         corrections = corrections_of(window, directory / "attempts", config)
-        yield _rollout(directory / "corrections", "correct", corrector, window, corrections)
+        yield _rollout(directory / "corrections", "correct", by, window, corrections)
 
 
 def _evaluation(

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from medcritical_ray.chat import prompt_token_ids
 from medcritical_ray.config import EnginesConfig, SamplingConfig
-from medcritical_ray.engine import Engine, Sample, StaleVersion
+from medcritical_ray.engine import Engine, Sample
 from medcritical_ray.errors import UserError
 from medcritical_ray.rollouts import Request
-from medcritical_ray.served import SERVED_RANKS
+from medcritical_ray.served import SERVED_RANKS, StaleVersion
 from medcritical_ray.weights import decode_weights, read_blobs
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -91,6 +92,16 @@ def test_a_completion_depends_on_its_own_request_alone(engine: Engine):
     together = engine.generate(REQUESTS, SAMPLED, version=0)
     alone = [engine.generate([request], SAMPLED, version=0)[0] for request in REQUESTS[:4]]
     assert together[:4] == alone
+
+
+def test_an_engine_goes_step_by_step_and_writes_what_vllm_writes_in_one_go(engine: Engine):
+    before = engine.num_steps
+    stepwise = engine.sample(REQUESTS, SAMPLED, version=0)
+    assert 24 <= engine.num_steps - before <= 24 + len(REQUESTS)
+    prompts = [{"prompt_token_ids": ids} for ids in prompt_token_ids(engine._tokenizer, [r.prompt for r in REQUESTS])]
+    params = [engine._sampling_params(SAMPLED, request.seed) for request in REQUESTS]
+    at_once = [output.outputs[0] for output in engine._llm.generate(prompts, params, use_tqdm=False)]
+    assert [sample.token_ids for sample in stepwise] == [tuple(output.token_ids) for output in at_once]
 
 
 def test_what_is_cut_off_is_not_finished(engine: Engine):

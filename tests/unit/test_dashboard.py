@@ -133,6 +133,7 @@ SEEN = {
     "moment": ["before"],
     "role": ["generator"],
     "engine": ["medcritical/demo/generator-0"],
+    "state": ["healthy"],
 }
 """Tag -> values that runs give it."""
 

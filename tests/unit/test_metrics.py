@@ -11,6 +11,7 @@ from fakes import SmallRun, small_config
 
 from medcritical_ray.audience import Audience, Dispensable, Listener
 from medcritical_ray.fleet import EngineState, fleet_readings
+from medcritical_ray.health import Health
 from medcritical_ray.metrics import METRICS, TOKENS, Reading
 from medcritical_ray.readings import past_readings, phase_readings, step_readings, tracked
 from medcritical_ray.self_play import self_play
@@ -123,7 +124,7 @@ def test_a_training_tells_its_held_out_pairs_before_and_after_if_there_are_any()
         ("medcritical_held_out_loss", "before"): 0.69,
         ("medcritical_held_out_margin_nats", "before"): 0.0,
         ("medcritical_held_out_chosen_logprob_nats", "before"): -9.0,
-        ("medcritical_held_out_preference_ratio", "before"): 0.5,
+        ("medcritical_held_out_preference_accuracy_ratio", "before"): 0.5,
     }
 
 
@@ -139,14 +140,24 @@ def test_a_step_of_dpo_tells_loss_margin_log_probabilities_and_learning_rate():
     }
 
 
-def test_an_engine_tells_what_it_was_handed_the_version_that_it_serves_and_its_replacements():
-    state = EngineState(name="demo-0", version=3, is_serving=False, num_requests=64, num_replacements=1)
-    assert values(fleet_readings("corrector", [state])) == {
+def test_an_engine_tells_what_it_was_handed_its_version_its_restarts_and_its_state_of_all_that_there_are():
+    health = Health(state="suspect", num_deaths=1, has_served=True)
+    state = EngineState(name="demo-0", version=3, health=health, num_requests=64)
+    readings = list(fleet_readings("corrector", [state]))
+    assert values(readings) == {
         ("medcritical_requests_in_flight", "demo-0", "corrector"): 64,
-        ("medcritical_engine_serving", "demo-0"): 0.0,
         ("medcritical_engine_policy_version", "demo-0"): 3,
-        ("medcritical_engine_replacements", "demo-0"): 1,
+        ("medcritical_engine_restarts", "demo-0"): 1,
+        ("medcritical_engines", "demo-0", "absent"): 0.0,
+        ("medcritical_engines", "demo-0", "restarting"): 0.0,
+        ("medcritical_engines", "demo-0", "stale"): 0.0,
+        ("medcritical_engines", "demo-0", "healthy"): 0.0,
+        ("medcritical_engines", "demo-0", "suspect"): 1.0,
+        ("medcritical_engines", "demo-0", "dead"): 0.0,
+        ("medcritical_engines", "demo-0", "retired"): 0.0,
     }
+    for each in readings:
+        assert ("run", *each.tags) == METRICS[each.name].tag_keys
 
 
 def test_all_that_a_run_tells_is_in_the_table_with_exactly_its_tags(finished: tuple[SmallRun, Notes]):

@@ -224,6 +224,12 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path):
         ("q.jsonl", b"\xff\xfe\x00\x01", "is neither UTF-8 nor GB18030 text: save it as UTF-8"),
         ("q.csv", b"id,stem\n1,x\n", "whose columns are id, stem: name its format, or map its columns"),
         ("q.csv", b'"id"x,stem\n1,x\n', "has broken quoting in its header"),
+        ("q.csv", b"stem,key,options,key,,\n", "has two columns called key: rename one, since a row can keep but one"),
+        (
+            "q.csv",
+            b"a" * 99 + b",b" + b"," * 39,
+            rf"whose columns are {'a' * 40}…, b, [ ,]*and 11 more: name",
+        ),
         ("q.jsonl", b'{"text": "x"}\n', "cannot tell the format of"),
         ("q.txt", b"x", r"should end with \.csv, \.jsonl, \.json, \.parquet"),
         ("q.parquet", b"", "is no readable parquet file"),

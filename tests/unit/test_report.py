@@ -108,6 +108,16 @@ def test_an_interrupted_run_leaves_a_page_that_says_so_while_its_process_still_h
     assert "The run was resumed once." in page
 
 
+def test_engines_that_a_run_has_outlived_are_told(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run:
+        for deaths in (1, 2):
+            game.run.append_event("engine died", engine="demo-0", version=1, deaths=deaths, cause="process died")
+        assert "Engines died twice." in render_report(game.run)
+        game.run.append_event("engine retired", engine="demo-0", version=1, deaths=2)
+        assert "Engines died twice, 1 of them for good." in render_report(game.run)
+
+
 def test_the_steps_of_every_training_are_drawn(finished: RunDirectory):
     page = finished.report_file.read_text()
     for title in ("stage 1, draft", "stage 1, SFT", "iteration 1, DPO", "iteration 2, DPO"):
@@ -233,6 +243,18 @@ def test_a_run_of_another_version_is_refused_in_words(finished: RunDirectory, tm
     (other.path / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="is of another version: have it reported by the version that made the run"):
         render_report(other)
+
+
+def test_a_run_that_died_before_its_questions_were_written_has_a_report_and_one_without_them_is_told(
+    finished: RunDirectory, tmp_path: Path
+):
+    other = RunDirectory(Path(shutil.copytree(finished.path, tmp_path / "other")))
+    shutil.rmtree(other.path / "data")
+    with pytest.raises(UserError, match=r"data/test\.parquet cannot be read"):
+        render_report(other)
+    shutil.rmtree(other.path / "iterations")
+    other.summary_file.unlink()
+    assert "No policy has been evaluated yet." in render_report(other)
 
 
 def test_there_is_no_report_without_a_run(tmp_path: Path):

@@ -533,3 +533,12 @@ def test_a_policy_rejected_by_its_evaluation_is_told_with_the_rule_and_its_figur
     assert rejected["rule"] == "worse on dev"
     assert rejected["figures"]["gain"] == game.run.metrics(1)["dev_comparison"]["gain"]
     assert "rejected" not in game.run.metrics(2)
+
+
+def test_a_training_that_starts_again_leaves_the_steps_since_then(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run:
+        on_step = game.step_keeper(1, "train")
+        for step in (1.0, 2.0, 1.0, 2.0, 3.0):
+            on_step({"step": step, "loss": 0.5})
+        assert [metrics["step"] for metrics in game.run.steps(1, "train")] == [1.0, 2.0, 3.0]

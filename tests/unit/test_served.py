@@ -4,7 +4,10 @@ import pytest
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.policies import PolicyStore
-from medcritical_ray.served import ServedPolicy, served_policy, served_rank
+from medcritical_ray.served import ServedPolicy, StaleVersion, check_weights, served_policy, served_rank
+
+EMPTY_SHA256 = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+"""Of "{}", which is what all files here hold."""
 
 
 @pytest.fixture
@@ -30,8 +33,29 @@ def test_an_adapter_is_served_over_the_model_that_its_manifest_names(model_dir: 
     store.publish(0, model_dir, parent=None, metrics={})
     store.publish(1, adapter, parent=0, metrics={}, kind="adapter", base="v0000")
     assert served_policy(1, store.path_of(1)) == ServedPolicy(
-        version=1, model_dir=store.path_of(0), adapter_dir=store.path_of(1)
+        version=1,
+        model_dir=store.path_of(0),
+        adapter_dir=store.path_of(1),
+        hashes=(
+            (store.path_of(0) / "model.safetensors", EMPTY_SHA256),
+            (store.path_of(1) / "adapter_model.safetensors", EMPTY_SHA256),
+        ),
     )
+
+
+def test_weights_that_are_not_those_of_the_version_asked_for_are_refused(model_dir: Path, tmp_path: Path):
+    store = PolicyStore(tmp_path / "policies")
+    store.publish(0, model_dir, parent=None, metrics={})
+    policy = served_policy(0, store.path_of(0))
+    check_weights(policy)
+    weights = store.path_of(0) / "model.safetensors"
+    weights.unlink()
+    weights.write_text("[]")
+    with pytest.raises(StaleVersion, match=r"v0000/model\.safetensors on .* is not that of policy version 0"):
+        check_weights(policy)
+    weights.unlink()
+    with pytest.raises(StaleVersion, match="is not that of policy version 0"):
+        check_weights(policy)
 
 
 def test_a_directory_without_weights_is_not_served(model_dir: Path):

@@ -21,10 +21,11 @@ from fakes import RESUME_COMMAND, SmallRun, small_config
 from jobs.self_play import keep_report, play_to_the_end
 from medcritical_ray.errors import StorageFailed, UserError
 from medcritical_ray.files import atomic_directory, atomic_path, stored, write_json
-from medcritical_ray.node_copies import bring
+from medcritical_ray.node_copies import bring_whole
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.records import Demonstration
 from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.served import StaleVersion, check_weights, served_policy
 from medcritical_ray.tables import read_part, take_rows, write_part
 from medcritical_ray.verification import verify_run
 from medcritical_ray.weights import read_blobs
@@ -305,24 +306,33 @@ def test_weights_are_read_only_if_they_are_those_of_the_manifest(policy: Policy)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_no_engine_and_no_worker_starts_with_a_damaged_policy(policy: Policy, name: str):
-    bring(policy.path, None)
+def test_no_worker_trains_on_from_a_damaged_policy(policy: Policy, name: str):
+    bring_whole(policy.path, None)
     flip(policy.path / name)
     with pytest.raises(UserError, match=rf"v0003/{name} is damaged"):
-        bring(policy.path, None)
+        bring_whole(policy.path, None)
 
 
-def test_an_adapter_does_not_start_on_a_damaged_base(policy: Policy, tmp_path: Path):
+def test_no_engine_takes_weights_other_than_the_driver_knows(policy: Policy):
+    served = served_policy(3, policy.path)
+    check_weights(served)
+    flip(policy.path / "model.safetensors")
+    check_weights(served, below=policy.path.parent / "v0004")
+    with pytest.raises(StaleVersion, match=r"v0003/model\.safetensors on \S+ is not that of policy version 3"):
+        check_weights(served, below=policy.path)
+
+
+def test_an_adapter_is_not_trained_on_a_damaged_base(policy: Policy, tmp_path: Path):
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
     (adapter / "adapter_model.safetensors").write_bytes(b"small")
     store = PolicyStore(policy.path.parent)
     published = store.publish(4, adapter, parent=3, metrics={}, kind="adapter", base="v0003")
-    bring(published.path, None)
+    bring_whole(published.path, None)
     flip(policy.path / "model.safetensors")
     with pytest.raises(UserError, match=r"v0003/model\.safetensors is damaged"):
-        bring(published.path, None)
+        bring_whole(published.path, None)
 
 
 def test_whatever_byte_of_a_part_is_flipped_reading_ends_in_rows_or_names_the_part(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Question files of every format, read row by row."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -7,9 +8,9 @@ from typing import Any
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.formats import Format
-from medcritical_ray.questions.door import DUPLICATE_ID, UNREADABLE_ROW, BadRow, fault_of
-from medcritical_ray.questions.readers import cmexam, native, pubmedqa
-from medcritical_ray.questions.readers.columns import Columns, first_number, mapped_columns
+from medcritical_ray.questions.door import DUPLICATE_ID, UNREADABLE_ROW, BadRow, RowFault, fault_of
+from medcritical_ray.questions.readers import native, pubmedqa
+from medcritical_ray.questions.readers.columns import Columns, first_number, listed, mapped_columns
 from medcritical_ray.questions.readers.exams import EXAMS
 from medcritical_ray.questions.readers.rows import Row, column_names, rows_of
 from medcritical_ray.records import Question
@@ -19,7 +20,6 @@ ToQuestion = Callable[[Mapping[str, Any], str], Question]
 
 _REQUIRED: dict[str, tuple[frozenset[str], ...]] = {
     "native": (native.COLUMNS,),
-    "cmexam": (cmexam.COLUMNS,),
     **{name: (columns.required,) for name, columns in EXAMS.items()},
     "pubmedqa": pubmedqa.COLUMNS,
 }
@@ -46,6 +46,8 @@ def _to_question(path: Path, format: Format, mapping: Mapping[str, str]) -> ToQu
     found = column_names(path)
     if not found:
         return native.question_of  # an empty file has any format: whoever reads it sees that it is empty
+    if twice := [name for name, count in Counter(found).items() if name.strip() and count > 1]:
+        raise UserError(f"{path} has two columns called {listed(twice)}: rename one, since a row can keep but one")
     if mapping or format == "mapped":
         return _by_columns(path, mapped_columns(path, mapping, found), "mapped")
     name = _detect(path, found) if format == "auto" else format
@@ -53,8 +55,6 @@ def _to_question(path: Path, format: Format, mapping: Mapping[str, str]) -> ToQu
     match name:
         case "native":
             return native.question_of
-        case "cmexam":
-            return cmexam.question_of
         case "pubmedqa":
             return pubmedqa.question_of
     return _by_columns(path, EXAMS[name], name)
@@ -70,7 +70,7 @@ def _detect(path: Path, found: list[str]) -> str:
         if any(columns <= set(found) for columns in editions):
             return name
     raise UserError(
-        f"cannot tell the format of {path}, whose columns are {', '.join(found)}: name its format, or map its columns "
+        f"cannot tell the format of {path}, whose columns are {listed(found)}: name its format, or map its columns "
         "(questions.map, --map stem=… --map options=… --map key=…)"
     )
 
@@ -78,29 +78,30 @@ def _detect(path: Path, found: list[str]) -> str:
 def _check_columns(path: Path, found: list[str], name: str) -> None:
     missing = [sorted(columns - set(found)) for columns in _REQUIRED[name]]
     if all(missing):
-        raise UserError(f"{path} has no column {', '.join(missing[0])} ({name}); its columns are {', '.join(found)}")
+        raise UserError(f"{path} has no column {', '.join(missing[0])} ({name}); its columns are {listed(found)}")
 
 
 def _questions(path: Path, rows: Iterable[Row | None], to_question: ToQuestion) -> Iterator[Question | BadRow]:
     ids: set[str] = set()
     for number, row in enumerate(rows, 1):
         question = _question(row, to_question, f"{path.stem}-{number}")
-        reason = _fault(question, ids)
-        if question is None or reason:
-            yield BadRow(file=str(path), row=number, reason=reason or UNREADABLE_ROW)
-        else:
+        fault = question if isinstance(question, str) else _fault(question, ids)
+        if isinstance(question, Question) and fault is None:
             ids.add(question.id)
             yield question
+        else:
+            yield BadRow(file=str(path), row=number, reason=fault or UNREADABLE_ROW)
 
 
-def _question(row: Row | None, to_question: ToQuestion, question_id: str) -> Question | None:
+def _question(row: Row | None, to_question: ToQuestion, question_id: str) -> Question | str:
+    """The question of a row, or why there is none."""
     try:
-        return to_question(row, question_id) if row is not None else None
+        return to_question(row, question_id) if row is not None else UNREADABLE_ROW
+    except RowFault as fault:
+        return str(fault)
     except ValueError:
-        return None
-
-
-def _fault(question: Question | None, ids: set[str]) -> str | None:
-    if question is None:
         return UNREADABLE_ROW
+
+
+def _fault(question: Question, ids: set[str]) -> str | None:
     return fault_of(question) or (DUPLICATE_ID if question.id in ids else None)

@@ -4,13 +4,13 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.questions.door import one_line_option, sorted_letters
+from medcritical_ray.questions.door import AMBIGUOUS_KEY, RowFault, one_line_option, sorted_letters
 from medcritical_ray.records import LETTERS, Option, Question, lettered
 
 _KNOWN_NAMES: dict[str, tuple[str, ...]] = {
@@ -21,6 +21,12 @@ _KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "id": ("id",),
 }
 """Where each field is looked for if a mapping does not name its column."""
+
+_FIELDS = ("stem", "options", "key", "explanation", "id", "labels")
+"""What a mapping may name."""
+_OF_SEVERAL_COLUMNS = ("options", "labels")
+
+_NUM_LISTED, _NUM_LISTED_CHARS = 30, 40
 
 _LINE_BREAK = re.compile(r"\\n|\r\n|\r|\n")
 _LETTERED_LINE = re.compile(r"\(?([A-Z])(?:[.)、:．：]\s*|\s+)(.*)|([A-Z])")
@@ -45,25 +51,35 @@ class Columns:
     labels: tuple[str, ...] = ()
     stem_end: str | None = None
     """What the stem ends before, where the options are told again in it."""
+    has_escaped_breaks: bool = False
+    """Whether a backslash and an n in stem and explanation are a line break; elsewhere they may begin a formula."""
+    key_is_number: bool = False
+    """Whether a number is never an option's text, even where options are numbers."""
 
     @property
     def required(self) -> frozenset[str]:
         return frozenset({self.stem, *self.options, self.key})
 
     def question_of(self, row: Mapping[str, Any], question_id: str, source: str, first_number: int) -> Question:
-        """The question of a row, unchecked. Raises ValueError if a value has a form that is not known."""
+        """The question of a row, unchecked. Raises ValueError if a value has a form that is not known, and RowFault if
+        its key may be either of two options."""
         options = _options(row, self.options)
+        key = row.get(self.key)
+        if not self.key_is_number and _is_ambiguous(key, options, first_number):
+            raise RowFault(AMBIGUOUS_KEY)
         return Question(
             id=_text(row.get(self.id)) if self.id and row.get(self.id) not in (None, "") else question_id,
             source=source,
-            stem=_text(row.get(self.stem)).split(self.stem_end)[0].strip()
-            if self.stem_end
-            else _text(row.get(self.stem)),
+            stem=self._prose(row, self.stem).partition(self.stem_end or "\0")[0].strip(),
             options=options,
-            key=key_letters(row.get(self.key), options, first_number),
-            explanation=(_text(row.get(self.explanation)) or None) if self.explanation else None,
+            key=key_letters(key, options, first_number),
+            explanation=(self._prose(row, self.explanation) or None) if self.explanation else None,
             labels={name: label for name in self.labels if (label := _text(row.get(name)))},
         )
+
+    def _prose(self, row: Mapping[str, Any], column: str) -> str:
+        text = _text(row.get(column))
+        return _LINE_BREAK.sub("\n", text).strip() if self.has_escaped_breaks else text
 
 
 def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> Columns:
@@ -73,14 +89,16 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
     `options` and `labels` may name several columns, separated by commas. Raises UserError, naming the columns that
     exist, if one does not, or if a field has none.
     """
-    known = [field.name for field in fields(Columns)]
-    unknown = sorted(set(mapping) - set(known))
+    unknown = sorted(set(mapping) - set(_FIELDS))
     if unknown:
-        raise UserError(f"a question has no field {', '.join(unknown)}: a mapping may name {', '.join(known)}")
+        raise UserError(f"a question has no field {', '.join(unknown)}: a mapping may name {', '.join(_FIELDS)}")
     named = {field: _split(columns) for field, columns in mapping.items()}
+    for field, columns in named.items():
+        if not columns or (len(columns) > 1 and field not in _OF_SEVERAL_COLUMNS):
+            raise UserError(f"{mapping[field]!r} cannot be mapped to {field}: must name one column of {path}")
     missing = sorted({column for columns in named.values() for column in columns} - set(found))
     if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)} to map; its columns are {', '.join(found)}")
+        raise UserError(f"{path} has no column {', '.join(missing)} to map; its columns are {listed(found)}")
     for field, names in _KNOWN_NAMES.items():
         column = next((name for name in names if name in found), None)
         if column:
@@ -88,7 +106,7 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
     for field in ("stem", "options", "key"):
         if not named.get(field):
             raise UserError(
-                f"no column of {path} holds the {field}: map one (--map {field}=…); its columns are {', '.join(found)}"
+                f"no column of {path} holds the {field}: map one (--map {field}=…); its columns are {listed(found)}"
             )
     return Columns(
         stem=named["stem"][0],
@@ -98,6 +116,14 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
         id=named.get("id", (None,))[0],
         labels=named.get("labels", ()),
     )
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Columns by their names, of which a file may have any number, as long as it likes."""
+    names = ", ".join(
+        name if len(name) <= _NUM_LISTED_CHARS else f"{name[:_NUM_LISTED_CHARS]}…" for name in columns[:_NUM_LISTED]
+    )
+    return names + (f" and {len(columns) - _NUM_LISTED:,} more" if len(columns) > _NUM_LISTED else "")
 
 
 def first_number(values: Iterable[Any]) -> int:
@@ -121,6 +147,12 @@ def key_letters(value: Any, options: tuple[Option, ...], first: int) -> str:
     if _LETTERS_ONLY.fullmatch(letters):
         return sorted_letters(re.sub(r"[^A-J]", "", letters))
     return next((option.letter for option in options if option.text == " ".join(text.split())), text and "?")
+
+
+def _is_ambiguous(key: Any, options: tuple[Option, ...], first: int) -> bool:
+    """Whether a key is the number of one option and the text of another: "3" of 2, 3, 4 and 5."""
+    of_text = [option.letter for option in options if option.text == str(key).strip()]
+    return _number(key) is not None and bool(of_text) and key_letters(key, options, first) not in of_text
 
 
 def _options(row: Mapping[str, Any], columns: tuple[str, ...]) -> tuple[Option, ...]:

@@ -3,6 +3,16 @@
 from medcritical_ray.questions.readers.columns import Columns
 
 EXAMS: dict[str, Columns] = {
+    # CMExam (arXiv 2306.03030): the annotated test split has the five labels. Line breaks are real ones in some
+    # editions, the two characters \\ and n in others.
+    "cmexam": Columns(
+        stem="Question",
+        options=("Options",),
+        key="Answer",
+        explanation="Explanation",
+        labels=("Disease Group", "Area of Competency", "Clinical Department", "Medical Discipline", "Difficulty level"),
+        has_escaped_breaks=True,
+    ),
     # MedQA (arXiv 2009.13081): US with five or four options, mainland China, Taiwan. meta_info is the exam's step.
     "medqa": Columns(stem="question", options=("options",), key="answer_idx", labels=("meta_info",)),
     # MedMCQA (arXiv 2203.14371): cop counts from 1 in the authors' files, from 0 on the Hugging Face Hub.
@@ -13,6 +23,7 @@ EXAMS: dict[str, Columns] = {
         explanation="exp",
         id="id",
         labels=("subject_name", "topic_name", "choice_type"),
+        key_is_number=True,
     ),
     # MedXpertQA, text subset (arXiv 2501.18362): ten options, told again at the end of the stem.
     "medxpertqa": Columns(

@@ -1,29 +1,6 @@
 from itertools import count
 
 from medcritical_ray.fan_out import OrderedBlocks
-from medcritical_ray.recovery import next_step, num_engines_wanted
-
-
-def test_a_dead_silent_stale_or_failed_engine_is_replaced_while_replacements_are_left():
-    steps = [next_step(status, restarts_left=1) for status in ("dead", "silent", "stale", "failed")]
-    assert steps == ["restart", "restart", "restart", "restart"]
-
-
-def test_a_dead_engine_ends_the_run_when_no_replacement_is_left():
-    assert next_step("dead", restarts_left=0) == "give_up"
-
-
-def test_an_engine_whose_first_start_failed_is_not_tried_again():
-    assert next_step("never_started", restarts_left=3) == "give_up"
-
-
-def test_as_many_engines_are_wanted_as_the_blocks_keep_busy_within_the_bounds():
-    wanted = [num_engines_wanted(blocks, per_engine=2, least=1, most=4) for blocks in (0, 1, 2, 3, 7, 8, 100)]
-    assert wanted == [1, 1, 1, 2, 4, 4, 4]
-
-
-def test_no_engine_is_wanted_without_work_where_none_must_stay():
-    assert num_engines_wanted(0, per_engine=2, least=0, most=4) == 0
 
 
 def test_results_come_in_the_order_of_the_blocks_whatever_finishes_first():

@@ -1,0 +1,1 @@
+"""Runs under random kills: which kills there are, when a run has recovered from one, and what of it was lost."""

@@ -1,0 +1,42 @@
+"""`medcritical chaos` as a user runs it: a run that is killed four times, on a cluster of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+
+CONFIG = Path(__file__).parents[2] / "jobs" / "configs" / "chaos_clinic.toml"
+SETTINGS = ["run.num_iterations=1", "sft.own_attempts=0", "evaluate.num_passes=0"]
+PATIENCE_S = 840
+
+
+def test_a_run_under_kills_ends_with_the_rows_and_policies_of_an_undisturbed_one(tmp_path: Path):
+    words = [word for setting in SETTINGS for word in ("--set", setting)]
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.chaos", "--config", CONFIG, *words, "--kills", "4", "--json", "chaos.json"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    told = json.loads((tmp_path / "chaos.json").read_text())
+    assert (told["kills"], told["survived"]) == (4, 4)
+    assert (told["rows_lost"], told["rows_doubled"], told["rows_changed"], told["broken"]) == (0, 0, 0, [])
+    assert told["rows_expected"] > 300
+    assert Counter(kill["target"] for kill in told["sent"]) == dict.fromkeys(
+        ("driver", "engine", "node", "train_worker"), 1
+    )
+    assert set(told["recovery_seconds"]) == {"driver", "engine", "node", "train_worker"}
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert [command for command in commands if str(tmp_path) in command] == []
