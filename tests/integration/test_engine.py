@@ -139,10 +139,7 @@ def test_the_ranks_of_adapters_are_those_that_vllm_serves():
 @pytest.mark.parametrize(
     ("kv_cache_gib", "remedy"),
     [
-        (
-            1e-5,
-            "lower engines.max_model_len, or raise engines.gpu_memory_utilization (on the CPU engines.kv_cache_gib)",
-        ),
+        (1e-5, "raise engines.gpu_memory_utilization (on the CPU engines.kv_cache_gib), or lower engines.max_num_seqs"),
         (1e5, "lower engines.kv_cache_gib"),
     ],
 )
