@@ -48,6 +48,7 @@ class EngineActor:
                 self._engine.update_weights(policy.version, blobs)
             if policy.adapter_dir:
                 bring(policy.adapter_dir, self._mirror)
+                check_weights(policy, below=policy.adapter_dir)
                 self._engine.use_adapter(policy.version, policy.adapter_dir)
             return self._engine.version
 

@@ -17,7 +17,6 @@ from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-import pyarrow.dataset
 import ray.data
 import ray.train
 from pyarrow.fs import LocalFileSystem
@@ -35,7 +34,7 @@ from medcritical_ray.files import atomic_directory, put_in_place
 from medcritical_ray.game import OnStep
 from medcritical_ray.mirror import Mirror
 from medcritical_ray.placement import written
-from medcritical_ray.tables import count_rows, part_paths
+from medcritical_ray.tables import count_rows, part_paths, take_rows
 
 _POLL_S = 0.2
 _GRACE_S = 30.0
@@ -114,6 +113,7 @@ def _fit(
             gradient_checkpointing=trainers.gradient_checkpointing,
             deadline=time.time() + trainers.timeout_s,
             timeout_s=trainers.timeout_s,
+            out_dir=out_dir,
             steps=steps.actor,
             mirror=mirror,
             policy_out=None if trainers.num_workers else fits_dir / "policy",
@@ -180,12 +180,12 @@ def _shards(rows_dir: Path, num_workers: int, name: str) -> dict[str, Any]:
         raise UserError(
             f"{rows_dir} holds {num_rows} training examples, which is too few for trainers.num_workers = {num_workers}"
         )
-    rows = pyarrow.dataset.dataset([str(path) for path in part_paths(rows_dir)])
+    parts = part_paths(rows_dir)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     with ray.data.DataContext.current(context):
         shards = {
-            str(rank): ray.data.from_arrow(rows.take(list(range(rank, num_rows, num_workers))))
+            str(rank): ray.data.from_arrow(take_rows(parts, list(range(rank, num_rows, num_workers))))
             for rank in range(num_workers)
         }
     for rank, shard in shards.items():

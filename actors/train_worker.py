@@ -1,5 +1,6 @@
 """What each worker of a Ray Train fit does: take its shard, train together with the others, and save the policy."""
 
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +14,10 @@ import ray.train
 import ray.train.torch
 
 from medcritical_ray.config import DpoConfig, SftConfig
-from medcritical_ray.errors import MedCriticalError, WaitTimeout
+from medcritical_ray.errors import MedCriticalError, StorageFailed, WaitTimeout
+from medcritical_ray.files import stored
 from medcritical_ray.mirror import Mirror
-from medcritical_ray.node_copies import bring
+from medcritical_ray.node_copies import bring_whole
 from medcritical_ray.records import Demonstration, PreferencePair
 
 if TYPE_CHECKING:
@@ -43,9 +45,9 @@ Task = SftTask | DpoTask
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """What the workers of a fit are told. `deadline` is a time as `time.time()` gives it, `timeout_s` after the start;
-    rank 0 tells the actor `steps` that it has started, and hands it the metrics of each step. Policies that are not on
-    a worker's machine are fetched by `mirror`. What a fit without workers trains is left in `policy_out`: nobody takes
-    it from there while the training ends."""
+    the policy is meant for `out_dir`. Rank 0 tells the actor `steps` that it has started, and hands it the metrics of
+    each step. Policies that are not on a worker's machine are fetched by `mirror`. What a fit without workers trains is
+    left in `policy_out`: nobody takes it from there while the training ends."""
 
     task: Task
     seed: int
@@ -53,6 +55,7 @@ class Assignment:
     gradient_checkpointing: bool
     deadline: float
     timeout_s: float
+    out_dir: Path
     steps: Any
     mirror: Mirror | None = None
     policy_out: Path | None = None
@@ -81,7 +84,9 @@ def _train(assignment: Assignment) -> dict[str, Any]:
     with _steps_writer(assignment) as on_step:
         figures = prepared.train(model, on_step)
     with nullcontext(assignment.policy_out) if assignment.policy_out else tempfile.TemporaryDirectory() as directory:
-        ray.train.report(figures["last_step"], checkpoint=_save(prepared, Path(directory)))
+        checkpoint = together(lambda: _save(prepared, Path(directory)))
+        with stored(assignment.out_dir):  # where the checkpoint is copied to; the other workers do not wait for that
+            ray.train.report(figures["last_step"], checkpoint=checkpoint)
     return figures
 
 
@@ -98,11 +103,12 @@ def _prepare(assignment: Assignment) -> "Prepared":
     )
     device = ray.train.torch.get_device()
     task, rows = assignment.task, _shard()
-    bring(task.policy_dir, assignment.mirror)
+    bring_whole(task.policy_dir, assignment.mirror)
     if isinstance(task, SftTask):
         demonstrations = [Demonstration(**row) for row in rows]
         return prepare_sft(task.policy_dir, demonstrations, task.config, limits, device)
-    bring(task.reference_dir, assignment.mirror)
+    if task.reference_dir != task.policy_dir:
+        bring_whole(task.reference_dir, assignment.mirror)
     pairs = [PreferencePair(**row) for row in rows]
     return prepare_dpo(task.policy_dir, task.reference_dir, pairs, task.config, limits, device)
 
@@ -135,10 +141,15 @@ def _steps_writer(assignment: Assignment) -> Iterator[Callable[[dict[str, float]
 
 
 def _save(prepared: "Prepared", directory: Path) -> ray.train.Checkpoint | None:
-    """The policy, on one worker: all hold the same weights."""
+    """The policy, on one worker: all hold the same weights. Raises StorageFailed if the disk does not take it."""
+    from safetensors import SafetensorError
+
     from medcritical_ray.training.models import save_policy
 
     if ray.train.get_context().get_world_rank() != 0:
         return None
-    save_policy(prepared.model, prepared.tokenizer, directory)
+    try:
+        save_policy(prepared.model, prepared.tokenizer, directory)
+    except (OSError, SafetensorError) as error:
+        raise StorageFailed(f"{directory} cannot be written on {socket.gethostname()}: {error}") from error
     return ray.train.Checkpoint.from_directory(directory)

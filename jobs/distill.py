@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import check_writable, write_json
     from medcritical_ray.prepare import prepare_questions
-    from medcritical_ray.run_directory import RunLock
+    from medcritical_ray.run_lock import RunLock
 
     config = load_config(args.config, args.set)
     if config.teacher.endpoint is None:

@@ -28,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         write_report(directory, path)
     except OSError as error:
+        if error.errno is None:  # it says already what cannot be written
+            raise
         raise UserError(f"--out {path} cannot be written: {error.strerror}") from None
     say(f"report: {path}")
     return 0

@@ -1,4 +1,4 @@
-"""Lists runs, and what to do next with each: `medcritical runs [DIR ...]`."""
+"""Lists runs, and what to do next with each, or verifies them: `medcritical runs [verify] [DIR ...]`."""
 
 import argparse
 import json
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from medcritical_ray.run_list import RunRow
+    from medcritical_ray.verification import Verification
 
 SUMMARY = "list runs: how far each is, its accuracy, and the command to go on with"
 EXAMPLES = (
     "medcritical runs",
     "medcritical runs study /shared/runs --json",
     "medcritical runs list runs/demo",
+    "medcritical runs verify runs/demo                # hashes, rows, markers, policies; exit code 1 if one is wrong",
 )
 
 DEFAULT = Path("runs")
@@ -48,23 +50,49 @@ def run(args: argparse.Namespace) -> int:
 def list_runs(directories: list[Path], *, as_json: bool) -> int:
     """Prints a row for each run below the directories. Raises UserError if one is not there."""
     from jobs.terminal import wide_console
-    from medcritical_ray.run_list import run_row, runs_below
+    from medcritical_ray.run_list import run_row
 
-    for directory in directories:
-        if not directory.is_dir():
-            raise UserError(f"{directory}: no such directory: must be a run, or hold runs")
-    places = directories or [DEFAULT]
-    rows = [run_row(path) for path in dict.fromkeys(path for place in places for path in runs_below(place))]
+    rows = [run_row(path) for path in _paths_of_runs(directories)]
     if as_json:
         say(json.dumps([_plain(row) for row in rows], ensure_ascii=False))
     elif rows:
         _print_rows(wide_console(), rows)
     else:
-        say(f"no run in {', '.join(map(str, places))}: `medcritical demo` makes one")
+        say(f"{_no_run_in(directories)}: `medcritical demo` makes one")
     return 0
 
 
-_ACTIONS: dict[str, Callable[..., int]] = {"list": list_runs}
+def verify_runs(directories: list[Path], *, as_json: bool) -> int:
+    """Prints what is wrong with each run below the directories, a line for each fault, and a summary; returns 1 if
+    anything is. Raises UserError if there is no run."""
+    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.verification import verify_run
+
+    paths = _paths_of_runs(directories)
+    if not paths:
+        raise UserError(f"{_no_run_in(directories)}: must be a run, or hold runs")
+    verified = [verify_run(RunDirectory(path)) for path in paths]
+    if as_json:
+        say(json.dumps([_plain_verification(each) for each in verified], ensure_ascii=False))
+    else:
+        say(*(line for each in verified for line in _verification_lines(each)))
+    return int(any(each.faults for each in verified))
+
+
+_ACTIONS: dict[str, Callable[..., int]] = {"list": list_runs, "verify": verify_runs}
+
+
+def _paths_of_runs(directories: list[Path]) -> list[Path]:
+    from medcritical_ray.run_list import runs_below
+
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(f"{directory}: no such directory: must be a run, or hold runs")
+    return list(dict.fromkeys(path for place in directories or [DEFAULT] for path in runs_below(place)))
+
+
+def _no_run_in(directories: list[Path]) -> str:
+    return f"no run in {', '.join(map(str, directories or [DEFAULT]))}"
 
 
 def next_commands(row: "RunRow") -> dict[str, str]:
@@ -96,13 +124,36 @@ def _plain(row: "RunRow") -> dict[str, Any]:
         "num_resumed": progress.num_resumed,
         "version": row.version,
         "accuracy": row.accuracy.model_dump() if row.accuracy else None,
+        "rejected": {number: rejected.model_dump() for number, rejected in row.rejected.items()},
         "time": progress.time,
         "next": next_commands(row),
     }
 
 
+def _plain_verification(found: "Verification") -> dict[str, Any]:
+    return {
+        "run": str(found.run),
+        "faults": [{"file": str(fault.file), "fault": fault.what} for fault in found.faults],
+        "notes": found.notes,
+        "files": found.num_files,
+        "rows": found.num_rows,
+        "policies": found.num_policies,
+        "pruned": found.num_pruned,
+    }
+
+
+def _verification_lines(found: "Verification") -> list[str]:
+    policies = f"{found.num_policies} policies" + (f" ({found.num_pruned} pruned)" if found.num_pruned else "")
+    compared = f"{found.num_files:,} files, {found.num_rows:,} rows and {policies} compared"
+    num = len(found.faults)
+    verdict = f"{num} {'fault' if num == 1 else 'faults'}" if num else "whole"
+    lines = [*map(str, found.faults), *(f"{found.run}: not compared: {note}" for note in found.notes)]
+    return [" ".join(line.split()) for line in [*lines, f"{found.run}: {verdict}; {compared}"]]
+
+
 def _print_rows(console: "Console", rows: "list[RunRow]") -> None:
-    """A table; below it, run by run, why one stands still or who works on it, and the likeliest command."""
+    """A table; below it, run by run, which policies were rejected, why it stands still or who works on it, and the
+    likeliest command."""
     from rich.table import Column, Table
 
     table = Table(
@@ -128,8 +179,9 @@ def _cells(row: "RunRow") -> list[str]:
 
 def _remarks(row: "RunRow") -> list[str]:
     said = row.fault or row.progress.cause or row.progress.holder
+    rejected = [f"iteration {number}: policy rejected: {each.why}" for number, each in row.rejected.items()]
     steps = list(next_commands(row).values())
-    return [f"{row.path}: {said}"] * bool(said) + steps[:1]
+    return [f"{row.path}: {words}" for words in [*rejected, said] if words] + steps[:1]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jobs import options
@@ -153,14 +153,13 @@ def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Pr
 
 def play_to_the_end(game: "Game") -> None:
     """Stage 1, stage 2, and summary.json; the report is written after every iteration, and at the end."""
-    from medcritical_ray.files import write_json
     from medcritical_ray.self_play import self_play
     from medcritical_ray.stage_one import stage_one
     from medcritical_ray.summary import summarise
 
     with accounted_for(game.run):
         policy = self_play(game, stage_one(game), after_each=lambda: keep_report(game.run))
-        write_json(game.run.summary_file, summarise(game, policy.version))
+        game.run.finish(summarise(game, policy.version))
 
 
 @contextmanager
@@ -192,7 +191,8 @@ def keep_report(run: "RunDirectory") -> None:
     try:
         write_report(run, run.report_file)
     except Exception as error:  # noqa: BLE001 (days of work are not to end in a page)
-        run.append_event("report not written", cause=repr(error))
+        with suppress(OSError):  # the disk may be what failed
+            run.append_event("report not written", cause=repr(error))
 
 
 def plan_of(config: "Config") -> "Plan":

@@ -115,6 +115,9 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over SFT on "
         f"{summary['num_test']} test questions (McNemar p = {summary['p_value_final_vs_sft']:.2g})."
     )
+    for number, rejected in enumerate(summary["versions"].get("rejected", ()), 1):
+        if rejected:
+            console.print(f"Iteration {number}: policy rejected: {rejected['why']}.", highlight=False, soft_wrap=True)
     for stage, charges in summary["teacher"].items():
         if charges["calls"]:
             console.print(f"Teacher in {phase_name(stage)}: {charges_line(charges)}.", soft_wrap=True)

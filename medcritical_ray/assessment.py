@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medcritical_ray.asked import answers_to, checks_of, samples_of
 from medcritical_ray.config import SamplingConfig
-from medcritical_ray.evaluation import GREEDY_ATTEMPT, AnswerMeter, Evaluation, Evaluator
+from medcritical_ray.evaluation import AnswerMeter, Evaluation, Evaluator
 from medcritical_ray.game import BASE_VERSION, Game, Role, Session
 from medcritical_ray.grading import guess_chance
 from medcritical_ray.play import play
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
-from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
-from medcritical_ray.seeds import uniform
-from medcritical_ray.tables import iter_parts, part_path, read_part
+from medcritical_ray.tables import iter_parts
 
 
 class Player(NamedTuple):
@@ -40,26 +39,13 @@ def assess_on(
     """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector."""
     num_samples = session.config.evaluate.num_passes
     sampling = session.config.generate.sampling
-
-    def answers(block: int) -> list[Turn]:
-        return attempt_turns(questions.block(block), iteration=iteration, num_attempts=1)
-
-    def corrections(block: int) -> list[Turn]:
-        attempts = read_part(part_path(directory / "answers", block), Trajectory)
-        share = session.config.evaluate.corrected_share
-        shown = [attempt for attempt in attempts if uniform("corrected", attempt.question_id) < share]
-        return correction_turns(
-            questions.block(block), shown, num_corrections=1, checked_share=1.0, wrong_are_checked=True
-        )
-
-    def samples(block: int) -> list[Turn]:
-        turns = attempt_turns(questions.block(block), iteration=iteration, num_attempts=num_samples + 1)
-        return [turn for turn in turns if turn.attempt_number != GREEDY_ATTEMPT]
-
-    plays = [("answers", solver, _greedy(sampling), answers)]
+    share = session.config.evaluate.corrected_share
+    plays = [("answers", solver, _greedy(sampling), answers_to(questions, iteration=iteration))]
     if corrector:
-        plays.append(("corrections", corrector, _greedy(session.config.correct.sampling), corrections))
+        how = _greedy(session.config.correct.sampling)
+        plays.append(("corrections", corrector, how, checks_of(questions, directory / "answers", share)))
     if num_samples:
+        samples = samples_of(questions, iteration=iteration, num_samples=num_samples)
         plays.append(("samples", solver, sampling, samples))
     for name, (role, version, policy_dir), how, turns in plays:
         session.team.serve(role, version, policy_dir)

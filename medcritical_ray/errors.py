@@ -17,6 +17,14 @@ class WaitTimeout(MedCriticalError, TimeoutError):
     """A wait that ended; the message says for whom, for how long, and which config key to raise. Exit code 1."""
 
 
+class StorageFailed(MedCriticalError, OSError):
+    """The disk, or what stands for one, refused a file; the message names the file and the cause. Exit code 1."""
+
+
+class Diverged(RunFailed):
+    """A training whose loss or gradient is no finite number any more."""
+
+
 class Stopped(KeyboardInterrupt):
     """Somebody asked the process to end (SIGTERM). Like Ctrl-C it is no error, so nothing that handles errors takes it
     for one. Exit code 143."""

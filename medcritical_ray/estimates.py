@@ -139,13 +139,15 @@ def broadcast_gib(config: Config, size: ModelSize) -> float:
 
 
 def disk_gib(config: Config, size: ModelSize) -> float:
-    """Two policies of stage 1 (a draft, and the one that plays on), a policy of every iteration, and all rows: of stage
-    1, of every round, and of the evaluations of the base student, of stage 1 and of every iteration.
+    """Two policies of stage 1 (a draft, and the one that plays on), those of the iterations that are not pruned, and
+    all rows: of stage 1, of every round, and of the evaluations of base student, stage 1 and every iteration.
 
     A published policy shares its files with the training that it comes from.
     """
-    num_iterations = config.run.num_iterations
-    policies = 2 * policy_gib(config.sft, size) + num_iterations * policy_gib(config.dpo, size)
+    num_iterations, keep = config.run.num_iterations, config.run.keep_policies
+    # Beside the newest: the current one, its parent, the best, and the one that is there before others are pruned.
+    num_policies = num_iterations if keep is None else min(num_iterations, keep + 4)
+    policies = 2 * policy_gib(config.sft, size) + num_policies * policy_gib(config.dpo, size)
     num_tokens = _tokens_of_stage_one(config) + num_iterations * _tokens_of_round(config)
     num_tokens += (2 + num_iterations) * _tokens_of_evaluation(config)
     return policies + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB

@@ -1,5 +1,6 @@
 """Files and directories that are whole or not there: written beside their place, flushed to the disk, renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -14,37 +15,70 @@ from uuid import uuid4
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import StorageFailed, UserError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""No space, no quota, too large, read-only, broken: whichever file was to be written, it is not."""
+
+
+@contextmanager
+def stored(path: Path) -> Iterator[None]:
+    """The block writes `path`: what the disk refuses it becomes StorageFailed, which names the path."""
+    try:
+        yield
+    except OSError as error:
+        refusal = _refusal_in(error)
+        if refusal is None:
+            raise
+        raise StorageFailed(f"{path} cannot be written: {refusal}") from error
+
+
+def _refusal_in(error: OSError) -> str | None:
+    """The disk's own words; None if it is not the disk that refuses. `shutil` keeps several errors as texts in one."""
+    texts = str(error) if isinstance(error, shutil.Error) else ""
+    faults = (number for number in _DISK_FAULTS if number == error.errno or os.strerror(number) in texts)
+    return next(map(os.strerror, faults), None)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A hidden path to write to: it takes the place of `path` when the block ends, and is gone if the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        flush_to_disk(temporary)
-        temporary.replace(path)
-        flush_to_disk(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """A hidden path to write to: it takes the place of `path` when the block ends, and is gone if the block fails.
+
+    Raises StorageFailed if the disk does not take it.
+    """
+    temporary = _hidden_beside(path)
+    with stored(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            flush_to_disk(temporary)
+            temporary.replace(path)
+            flush_to_disk(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """A hidden directory to fill: it takes the place of `path`, where there may be an empty directory, when the block
-    ends, and is gone if the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        put_in_place(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    ends, and is gone if the block fails. Raises StorageFailed if the disk does not take it."""
+    temporary = _hidden_beside(path)
+    with stored(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            put_in_place(temporary, path)
+        except StorageFailed as error:  # of a file in it, by the name that it would have had
+            raise StorageFailed(str(error).replace(str(temporary), str(path))) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _hidden_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
 
 
 def put_in_place(directory: Path, path: Path) -> None:
@@ -78,7 +112,8 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copy2(source, target)
+        with stored(Path(target)):
+            shutil.copy2(source, target)
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -94,7 +94,7 @@ def _shortfalls_of_any_number(plan: Plan, resources: ClusterResources) -> Iterat
         knobs = "raise cluster.object_store_mib, or set dpo.method = 'lora'"
         yield f"object store: {needed}, {resources.object_store_gib:.2f} GiB there: {knobs}"
     if plan.disk_gib > resources.disk_gib:
-        knobs = "lower run.num_iterations or correct.num_corrections, or move run.directory"
+        knobs = "set run.keep_policies, lower run.num_iterations or correct.num_corrections, or move run.directory"
         yield f"disk: {plan.disk_gib:.1f} GiB needed, {resources.disk_gib:.1f} GiB there: {knobs}"
 
 

@@ -1,7 +1,7 @@
 """What every phase of a run works with, and how phases are carried out once."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError
+from medcritical_ray.out_of_memory import memory_remedy, words_of
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.reviews import Reviewer
 from medcritical_ray.rollouts import Completion, Request
@@ -49,7 +50,7 @@ class Team(Protocol):
     def train_dpo(
         self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep
     ) -> dict[str, Any]:
-        """Leaves the policy that comes of DPO in `out` and returns the training's metrics."""
+        """Leaves the policy that comes of DPO in `out` and returns the training's metrics. Raises Diverged."""
         ...
 
 
@@ -94,17 +95,21 @@ class Game(Session):
     resume_command: str
     right_line_by_line: Callable[[str, str], bool] | None = None
 
-    def once(self, iteration: int, phase: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def once(
+        self, iteration: int, phase: str, work: Callable[[], dict[str, Any]], reads: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """The result of a phase: carried out now, or read back if an earlier process has done it.
 
-        Raises RunFailed with the phase, the cause and the command that resumes the run; where something is the user's
-        to mend, UserError with the same.
+        What the phases that it `reads` left is compared with its hashes first. Raises RunFailed with the phase, the
+        cause and the command that resumes the run; where something is the user's to mend, UserError with the same.
         """
         if self.run.done(iteration, phase):
             return self.run.result(iteration, phase)
         self.progress.start_phase(iteration, phase)
         started = time.monotonic()
         try:
+            for earlier in reads:
+                self.run.check_left(iteration, earlier)
             result = work()
             seconds = time.monotonic() - started
             result = {**result, "seconds": seconds}
@@ -129,6 +134,9 @@ class Game(Session):
 
     def _failure(self, iteration: int, phase: str, error: Exception) -> MedCriticalError:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = memory_remedy(words_of(error), phase)
+        if remedy and remedy not in cause:
+            cause = f"{cause}: {remedy}"
         where = f"iteration {iteration}" if iteration else "stage 1"
         message = f"{where}, {phase}: {cause}; resume with: {self.resume_command}"
         if isinstance(error, UserError):

@@ -4,14 +4,15 @@ The store is the run; a working copy is worth what it has of it. `driver.json` i
 on the run. The copy whose driver that was may be ahead of the store, and stays; any other is behind, and is replaced. A
 process that finds another's name there stops, so that two machines cannot work on one run for longer than a moment.
 
-What says that something is done (phases/*.json, COMPLETE, DONE, summary.json, ...) is uploaded after all that it speaks
-of, in the order in which it was written. Nothing in the store is ever deleted.
+What says that something is done (phases/*.json, COMPLETE, DONE, summary.json, events) is uploaded after all that it
+speaks of, in the order in which it was written. Nothing in the store is ever deleted but what the run has pruned, after
+the file that says so has been uploaded.
 """
 
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from medcritical_ray.config import Config
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.locations import is_uri, join_uri, runs_root
+from medcritical_ray.policies import MANIFEST
 from medcritical_ray.remote import Remote, is_hidden
+from medcritical_ray.run_files import PRUNED
 
 RUN_JSON = "run.json"
 _DRIVER = "driver.json"
 _STATE = ".mirror.json"
-_MARKS = {"COMPLETE", "DONE", "metrics.json", RUN_JSON, "summary.json"}
+_MARKS = {"COMPLETE", "DONE", "metrics.json", RUN_JSON, "summary.json", "events.jsonl"}
 
 Stamp = tuple[int, int]
 """Size in bytes, and time in nanoseconds: files are never changed but by adding to them, or replaced."""
@@ -77,6 +80,9 @@ class Mirror:
         for mark in marks:
             self.remote.upload([mark], self.root)
         self._pushed |= {name: found[name] for name in new}
+        for name in [name for name in self._pushed if name not in found and _is_pruned(name, found)]:
+            self.remote.delete(name)
+            del self._pushed[name]
         self._keep_state()
 
     def name_of(self, directory: Path) -> str | None:
@@ -91,7 +97,9 @@ class Mirror:
 
     def _pull(self) -> None:
         self._pushed = {name: (size, time) for name, (size, time) in self._state().get("pushed", {}).items()}
-        missing = [name for name in self.remote.files() if name != _DRIVER and not (self.root / name).exists()]
+        there = self.remote.files()
+        wanted = [name for name in there if name != _DRIVER and not _is_pruned(name, there)]
+        missing = [name for name in wanted if not (self.root / name).exists()]
         self.remote.download(missing, self.root)
         self._pushed |= {name: _stamp(self.root / name) for name in missing}
 
@@ -136,6 +144,12 @@ def fetch(uri: str, out: Path) -> int:
 def _files(root: Path) -> Iterator[str]:
     names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     return (name for name in names if not is_hidden(name))
+
+
+def _is_pruned(name: str, names: Collection[str]) -> bool:
+    """Whether a file is of those that a directory, one of whose files says so, has given up."""
+    directory, _, file = name.rpartition("/")
+    return file not in (MANIFEST, PRUNED) and f"{directory}/{PRUNED}" in names
 
 
 def _is_mark(name: str) -> bool:

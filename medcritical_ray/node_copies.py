@@ -10,15 +10,15 @@ from pathlib import Path
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.mirror import Mirror
-from medcritical_ray.policies import MANIFEST, read_manifest, verify_policy
+from medcritical_ray.policies import MANIFEST, check_not_pruned, read_manifest, verify_policy
 
 
 def bring(directory: Path, mirror: Mirror | None) -> None:
     """Sees to it that a directory of a model or an adapter, and the model below that, is on this machine, at its path.
 
     Of a run in an object store, it is fetched unless this machine's copy is the one that is worked on, or was fetched
-    before and has not been replaced since. What has a manifest is verified by it. Raises UserError if the directory is
-    neither here nor in the store, or is damaged.
+    before and has not been replaced since. What is fetched and has a manifest is verified by it. Raises UserError if
+    the directory is neither here nor in the store, or is damaged.
     """
     name = mirror.name_of(directory) if mirror else None
     if mirror and name and not mirror.is_driven_here():
@@ -28,9 +28,24 @@ def bring(directory: Path, mirror: Mirror | None) -> None:
             f"{directory} is not on {socket.gethostname()}: run.directory and student.path must be on a file system "
             "that all nodes share, or run.directory a URI of an object store"
         )
+    if base := _base_of(directory):
+        bring(base, mirror)
+
+
+def bring_whole(directory: Path, mirror: Mirror | None) -> None:
+    """As `bring`, and compares every file with the manifests, since nobody who trains on from weights would notice a
+    flipped byte. Raises UserError, naming the file that is damaged."""
+    bring(directory, mirror)
+    for place in (directory, _base_of(directory)):
+        if place and (place / MANIFEST).exists():
+            verify_policy(place)
+
+
+def _base_of(directory: Path) -> Path | None:
+    """The model below a published adapter. Raises UserError if what is published was pruned."""
+    check_not_pruned(directory)
     base = read_manifest(directory).base if (directory / MANIFEST).exists() else None
-    if base:
-        bring((directory.parent / base).resolve(), mirror)
+    return (directory.parent / base).resolve() if base else None
 
 
 def _fetch(directory: Path, name: str, mirror: Mirror) -> None:

@@ -30,7 +30,8 @@ from medcritical_ray.prepare import (
 )
 from medcritical_ray.records import Question
 from medcritical_ray.reviews import Reviewer
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory, new_lock
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run_lock import new_lock
 from medcritical_ray.stage_one import CORRECT_PHASE
 from medcritical_ray.student import given_student_dir, make_fresh_student
 from medcritical_ray.teachers import Teacher, verified_template
@@ -82,6 +83,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
         RunDirectory.check_resume(path, **identity)
         known = RunDirectory(path)
         if known.done(STAGE_ONE, QUESTIONS_PHASE):
+            known.check_left(STAGE_ONE, QUESTIONS_PHASE)
             if not known.summary_file.exists():
                 check_reviewer(config, known)
                 admit()

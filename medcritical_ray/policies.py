@@ -4,6 +4,7 @@ policies/v0003/
   model.safetensors …   weights or a LoRA adapter, configuration, tokenizer
   manifest.json         version, parent, kind, base, SHA-256 of every file, metrics, time
   COMPLETE              written last; without it the directory does not count, and the next publish replaces it
+  PRUNED                in a policy whose files were removed, by rule: the manifest is left of it, see pruning.py
 """
 
 import re
@@ -12,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import flush_to_disk, link_or_copy, read_json, sha256_of, write_json
+from medcritical_ray.files import atomic_directory, link_or_copy, read_json, sha256_of, write_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, PICKLES
+from medcritical_ray.run_files import PRUNED
 
 Kind = Literal["full", "adapter"]
 MANIFEST = "manifest.json"
@@ -75,37 +76,35 @@ class PolicyStore:
         can, else copied.
 
         Publishing the same files as the same version again changes nothing. Raises UserError if that version is
-        complete with other files, if the weights are missing or pickled, or if an adapter's base is missing.
+        complete with other files, if the weights are missing or pickled, or if an adapter's base is missing;
+        StorageFailed if the disk does not take it. Then there is no such policy.
         """
         _check_source(source_dir, kind)
         self._check_base(kind, base)
         if self.is_complete(version):
             return self._same_or_error(version, source_dir)
         self._discard_unfinished(version)
-        temporary = self.root / f"{self.path_of(version).name}.tmp-{uuid4().hex}"
-        shutil.copytree(
-            source_dir, temporary, ignore=shutil.ignore_patterns(MANIFEST, COMPLETE), copy_function=link_or_copy
-        )
-        manifest = Manifest(
-            version=version,
-            parent=parent,
-            kind=kind,
-            base=base,
-            files=_hashes(temporary),
-            metrics=metrics,
-            created=datetime.now(UTC),
-        )
-        for name in manifest.files:
-            flush_to_disk(temporary / name)
-        write_json(temporary / MANIFEST, manifest)
-        temporary.rename(self.path_of(version))
-        flush_to_disk(self.root)
+        with atomic_directory(self.path_of(version)) as directory:
+            for name in _content(source_dir):
+                (directory / name).parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(source_dir / name, directory / name)
+            manifest = Manifest(
+                version=version,
+                parent=parent,
+                kind=kind,
+                base=base,
+                files=_hashes(directory),
+                metrics=metrics,
+                created=datetime.now(UTC),
+            )
+            write_json(directory / MANIFEST, manifest)
         write_json(self.path_of(version) / COMPLETE, {"version": version})
         return self.get(version)
 
     def get(self, version: int) -> Policy:
-        """Raises UserError if that version is not there, not complete, or has no readable manifest."""
+        """Raises UserError if that version is not there, not complete, pruned, or has no readable manifest."""
         path = self.path_of(version)
+        check_not_pruned(path)
         if not self.is_complete(version):
             known = ", ".join(str(v) for v in self.versions()) or "none"
             raise UserError(f"{path} is no complete policy; complete versions in {self.root}: {known}")
@@ -115,18 +114,30 @@ class PolicyStore:
         """Reads every file of a policy. Raises UserError, naming the first that is missing, damaged or added."""
         verify_policy(self.get(version).path)
 
+    def manifest(self, version: int) -> Manifest:
+        """That of a version which may be pruned. Raises UserError if it is missing or damaged."""
+        return read_manifest(self.path_of(version))
+
     def versions(self) -> list[int]:
         """The complete versions, in order."""
-        if not self.root.is_dir():
-            return []
-        numbers = [int(match[1]) for path in self.root.iterdir() if (match := _DIRECTORY_NAME.fullmatch(path.name))]
-        return sorted(number for number in numbers if self.is_complete(number))
+        return [version for version in self._on_disk() if self.is_complete(version)]
+
+    def published(self) -> list[int]:
+        """All versions that were ever complete, in order, pruned ones among them."""
+        return [version for version in self._on_disk() if self.is_complete(version) or self.is_pruned(version)]
 
     def is_complete(self, version: int) -> bool:
-        return (self.path_of(version) / COMPLETE).is_file()
+        return (self.path_of(version) / COMPLETE).is_file() and not self.is_pruned(version)
+
+    def is_pruned(self, version: int) -> bool:
+        return (self.path_of(version) / PRUNED).is_file()
 
     def path_of(self, version: int) -> Path:
         return self.root / f"v{version:04d}"
+
+    def _on_disk(self) -> list[int]:
+        names = (path.name for path in self.root.iterdir()) if self.root.is_dir() else iter(())
+        return sorted(int(match[1]) for name in names if (match := _DIRECTORY_NAME.fullmatch(name)))
 
     def _check_base(self, kind: Kind, base: str | None) -> None:
         if kind == "adapter" and base is None:
@@ -142,10 +153,8 @@ class PolicyStore:
 
     def _discard_unfinished(self, version: int) -> None:
         """Removes what an interrupted publish of this version has left."""
-        path = self.path_of(version)
-        for leftover in [path, *self.root.glob(f"{path.name}.tmp-*")]:
-            if leftover.exists():
-                shutil.rmtree(leftover)
+        if self.path_of(version).exists():
+            shutil.rmtree(self.path_of(version))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -155,6 +164,12 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         fields = ", ".join(".".join(str(part) for part in item["loc"]) for item in error.errors())
         raise UserError(f"{path / MANIFEST} is no manifest of a policy: see {fields}") from None
+
+
+def check_not_pruned(path: Path) -> None:
+    """Raises UserError if a policy's directory has no more than its manifest, by the rule of run.keep_policies."""
+    if (path / PRUNED).is_file():
+        raise UserError(f"{path} was pruned: run.keep_policies left no more of it than {MANIFEST}")
 
 
 def verify_policy(path: Path) -> None:
@@ -187,7 +202,7 @@ def _check_source(source_dir: Path, kind: Kind) -> None:
 def _content(directory: Path) -> list[str]:
     """Paths inside a policy's directory, without the files that publishing adds."""
     names = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
-    return [name for name in names if Path(name).name not in (MANIFEST, COMPLETE)]
+    return [name for name in names if Path(name).name not in (MANIFEST, COMPLETE, PRUNED)]
 
 
 def _hashes(directory: Path) -> dict[str, str]:

@@ -145,6 +145,7 @@ def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:
             "shared_stems": {pair: stems.num_stems for pair, stems in contamination.splits.items()},
             "shared_stems_of_files": {pair: stems.num_stems for pair, stems in contamination.files.items()},
         },
+        beside=[run.path / name for name in ("data", "quarantine", "student")],
     )
 
 

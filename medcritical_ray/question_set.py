@@ -7,12 +7,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medcritical_ray.errors import UserError
 from medcritical_ray.questions.readers.native import question_of
 from medcritical_ray.records import Question
+from medcritical_ray.tables import num_rows_of, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +29,17 @@ class QuestionSet:
     @classmethod
     def whole(cls, path: Path, block_size: int) -> "QuestionSet":
         """All questions of a file. Raises UserError if it cannot be read."""
-        try:
-            return cls(path, 0, pq.read_metadata(path).num_rows, block_size)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
+        return cls(path, 0, num_rows_of(path), block_size)
 
     @property
     def num_blocks(self) -> int:
         return -(-self.num_questions // self.block_size)
 
     def block(self, index: int) -> list[Question]:
-        """The questions of one block; the last may be shorter."""
+        """The questions of one block; the last may be shorter. Raises UserError if the file cannot be read."""
         start = index * self.block_size
         size = min(self.block_size, self.num_questions - start)
-        with pq.ParquetFile(self.path) as file:
+        with readable(self.path), pq.ParquetFile(self.path, page_checksum_verification=True) as file:
             rows = [(self.first + start + i) % file.metadata.num_rows for i in range(size)]
             return [question_of(row, row["id"]) for row in _take(file, rows)]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
-from medcritical_ray.errors import UserError, WaitTimeout
+from medcritical_ray.errors import StorageFailed, UserError, WaitTimeout
 from medcritical_ray.files import atomic_path
 
 Result = TypeVar("Result")
@@ -27,7 +27,8 @@ class Remote:
     """Uploads and downloads files by their names below `uri`.
 
     A store that does not answer, or refuses, is asked again for `patience_s` seconds, beyond what its client does by
-    itself. Then WaitTimeout is raised, which names the URI; without patience, UserError.
+    itself: that of S3 gives up one that is silent after a hundred. Then WaitTimeout is raised, which names the URI;
+    without patience, UserError. What the disk here refuses is StorageFailed, at once.
     """
 
     def __init__(self, uri: str, *, patience_s: float = 0.0) -> None:
@@ -109,6 +110,16 @@ class Remote:
 
         self._each(work, names)
 
+    def delete(self, name: str) -> None:
+        """Removes a file that may be gone already."""
+        filesystem, root = self._opened
+
+        def work() -> None:
+            with suppress(FileNotFoundError):
+                filesystem.delete_file(f"{root}/{name}")
+
+        self._patiently(work)
+
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         return self._patiently(lambda: FileSystem.from_uri(self.uri))
@@ -122,6 +133,8 @@ class Remote:
         while True:
             try:
                 return work()
+            except StorageFailed:  # the disk here, not the store
+                raise
             except (OSError, pa.ArrowException) as error:
                 if time.monotonic() + _PAUSE_S > deadline:
                     raise self._given_up(error) from None
@@ -139,4 +152,4 @@ class Remote:
 
 def is_hidden(name: str) -> bool:
     """Whether a file, by its path below a run, is a lock or in the making, and no part of the run."""
-    return any(part.startswith(".") or ".tmp-" in part for part in name.split("/"))
+    return any(part.startswith(".") for part in name.split("/"))

@@ -21,6 +21,8 @@ def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, 
     The candidates of a source are its pairs and those dropped as over its share.
     """
     directory, config, counts = game.run.iteration(iteration), game.config.pairing, PairingCounts()
+    for number in range(1, iteration) if config.previous_share else ():
+        game.run.check_left(number, "pair")
     earlier = [game.run.iteration(number) / "pairs" for number in range(1, iteration)]
     draws = _write_candidates(game, iteration, questions, counts)
     highest_draws = _highest_draws(draws, config, max_new=_max_new_pairs(config, earlier))

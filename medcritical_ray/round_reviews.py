@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medcritical_ray.asked import corrections_of
 from medcritical_ray.game import TEACHER_VERSION, Game
 from medcritical_ray.play import count_trajectories
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.reviews import Tally, Written, kind_of
-from medcritical_ray.rollouts import Completion, Turn, correction_turns
-from medcritical_ray.tables import iter_parts, missing_parts, part_path, read_part, write_part
+from medcritical_ray.rollouts import Completion, Turn
+from medcritical_ray.tables import iter_parts, missing_parts, write_part
 from medcritical_ray.teachers import LACKS_TEXT, MISSES_KEY, submission
 
 
@@ -31,9 +32,9 @@ class Review:
 def review_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, Any]:
     """Writes the repairs of every block that is still missing, as trajectories, and counts those of all blocks."""
     directory = game.run.iteration(iteration)
+    turns_of = corrections_of(questions, directory / "attempts", game.config)
     for block in missing_parts(directory / "corrections", questions.num_blocks):
-        attempts = read_part(part_path(directory / "attempts", block), Trajectory)
-        turns = correction_turns(questions.block(block), attempts, num_corrections=1, checked_share=0.0)
+        turns = turns_of(block)
         handed_in = [submission(turn.question, turn.attempt, turn.task) for turn in turns]
         _write_block(directory, block, turns, game.reviewer.corrections(handed_in, iteration))
     tally = _tally(directory)

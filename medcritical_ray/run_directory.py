@@ -4,37 +4,43 @@ runs/<name>/
   run.json                        see run_record.py
   policies/v0000/ …               see policies.py
   iterations/001/attempts/ …      parquet parts, see tables.py
-  iterations/001/phases/pair.json one file per phase that is done, with its result
+  iterations/001/phases/pair.json one file per phase that is done, with its result and the hashes of what it left
   iterations/001/steps/train.jsonl  one JSON object per training step
-  iterations/001/metrics.json     DONE is written after it, last
-  events.jsonl                    one JSON object per line
+  iterations/001/metrics.json     DONE, with the hashes of these and of the phases' files, is written after it, last
+  summary.json                    written last of all
+  events.jsonl                    one JSON object per line, with the hash of the marker, record or summary it speaks of
   .lock                           held while a process works on the run
 """
 
-import fcntl
-import json
-import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic import BaseModel, ValidationError
 
 from medcritical_ray.errors import MedCriticalError, UserError
-from medcritical_ray.files import read_json, remove_leftovers, write_json
+from medcritical_ray.files import checked, read_json, remove_leftovers, sha256_of, write_json
+from medcritical_ray.json_lines import append_line, read_lines
+from medcritical_ray.run_files import (
+    DONE,
+    FILES,
+    METRICS,
+    PHASES,
+    Hashes,
+    fault_of,
+    files_below,
+    hashes_of,
+    left_in,
+    markers_in,
+)
+from medcritical_ray.run_lock import LOCK, RunLock, new_lock
 from medcritical_ray.run_record import RunRecord, check_resumable, new_record
 
 STAGE_ONE = 0
 """The number under which stage 1 stands among the iterations."""
-
-_RUN_JSON = "run.json"
-_LOCK = ".lock"
-_DONE = "DONE"
 
 
 class Keeper(Protocol):
@@ -50,7 +56,7 @@ class RunDirectory:
     up whenever a phase is done, and at the end.
     """
 
-    def __init__(self, path: Path, lock: "RunLock | None" = None, keeper: Keeper | None = None) -> None:
+    def __init__(self, path: Path, lock: RunLock | None = None, keeper: Keeper | None = None) -> None:
         self.path = path
         self._lock = lock
         self._keeper = keeper
@@ -72,8 +78,8 @@ class RunDirectory:
         if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
             raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
         run = cls(path, new_lock(path), keeper)
-        write_json(path / _RUN_JSON, new_record(config, seeds, fingerprints))
-        run.append_event("run created", command=resume_command, directory=str(Path.cwd()))
+        write_json(run.record_file, new_record(config, seeds, fingerprints))
+        run._note("run created", run.record_file, command=resume_command, directory=str(Path.cwd()))
         run.keep()
         return run
 
@@ -90,7 +96,7 @@ class RunDirectory:
     ) -> Self:
         """Goes on with a run. Raises UserError as `check_resume` does."""
         now, changes = cls.check_resume(path, config=config, seeds=seeds, fingerprints=fingerprints)
-        run = cls(path, RunLock(path / _LOCK), keeper)
+        run = cls(path, new_lock(path), keeper)
         remove_leftovers(path)
         run.append_event(
             "run resumed",
@@ -113,21 +119,26 @@ class RunDirectory:
         """
         now = new_record(config, seeds, fingerprints)
         changes = check_resumable(cls(path).record(), now)
-        RunLock(path / _LOCK).close()
+        new_lock(path).close()
         return now, changes
 
     def exists(self) -> bool:
-        return (self.path / _RUN_JSON).exists()
+        return self.record_file.exists()
 
     def record(self) -> RunRecord:
         """What run.json says. Raises UserError if there is no run here or if run.json is damaged."""
-        file = self.path / _RUN_JSON
+        file = self.record_file
         if not self.exists():
             raise UserError(f"there is no run in {self.path}: nothing to resume")
         try:
             return RunRecord.model_validate(read_json(file))
         except ValidationError as error:
             raise UserError(f"{file} is not the record of a run ({error.error_count()} fields are wrong)") from None
+
+    @property
+    def record_file(self) -> Path:
+        """A directory that has it is a run."""
+        return self.path / "run.json"
 
     @property
     def summary_file(self) -> Path:
@@ -139,9 +150,13 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def events_file(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
     def lock_file(self) -> Path:
         """Locked while a process works on the run; see RunLock."""
-        return self.path / _LOCK
+        return self.path / LOCK
 
     @property
     def policies(self) -> Path:
@@ -155,44 +170,83 @@ class RunDirectory:
         """The directory of one self-iteration, or of STAGE_ONE."""
         return self.path / "iterations" / f"{iteration:03d}"
 
+    def phase_file(self, iteration: int, phase: str) -> Path:
+        """A phase's marker."""
+        return self.iteration(iteration) / PHASES / f"{phase}.json"
+
+    def done_file(self, iteration: int) -> Path:
+        """An iteration's marker."""
+        return self.iteration(iteration) / DONE
+
     def done(self, iteration: int, phase: str) -> bool:
-        return self._phase_file(iteration, phase).exists()
+        return self.phase_file(iteration, phase).exists()
 
     def phases_done(self, iteration: int) -> list[str]:
         """Their names, in the alphabet's order."""
-        return sorted(path.stem for path in (self.iteration(iteration) / "phases").glob("*.json"))
+        return sorted(path.stem for path in (self.iteration(iteration) / PHASES).glob("*.json"))
 
-    def mark_done(self, iteration: int, phase: str, result: dict[str, Any]) -> None:
-        """Records that a phase, all of whose files are written, is done, and what a resumed run must know of it."""
-        write_json(self._phase_file(iteration, phase), result)
-        self.append_event("phase done", iteration=iteration, phase=phase)
+    def mark_done(self, iteration: int, phase: str, result: dict[str, Any], beside: Iterable[Path] = ()) -> None:
+        """Records that a phase, all of whose files are written, is done, what a resumed run must know of it, and the
+        hashes of what it left: files of the iteration that no phase before it has left, and those `beside` these."""
+        others = [other for other in self.phases_done(iteration) if other != phase]
+        known = {name for other in others for name in self.left(iteration, other)}
+        files = [*left_in(self.iteration(iteration)), *(file for place in beside for file in files_below(place))]
+        write_json(self.phase_file(iteration, phase), {**result, FILES: hashes_of(self.path, files, but=known)})
+        self._note("phase done", self.phase_file(iteration, phase), iteration=iteration, phase=phase)
         self.keep()
 
     def result(self, iteration: int, phase: str) -> dict[str, Any]:
-        """What `mark_done` was given. Raises UserError if the phase is not done."""
-        return read_json(self._phase_file(iteration, phase))
+        """What `mark_done` was given. Raises UserError if the phase is not done, or its marker is damaged."""
+        marker = _read_object(self.phase_file(iteration, phase))
+        return {key: value for key, value in marker.items() if key != FILES}
+
+    def left(self, iteration: int, phase: str) -> Hashes:
+        """The hashes of what a phase left, as they were when it was done. Raises UserError as `result` does."""
+        return _hashes_in(self.phase_file(iteration, phase))
+
+    def check_left(self, iteration: int, phase: str) -> None:
+        """Raises UserError, which names the first file that a phase left and that is missing or damaged now."""
+        for name, recorded in self.left(iteration, phase).items():
+            if fault := fault_of(self.path / name, recorded):
+                marker = self.phase_file(iteration, phase)
+                raise UserError(
+                    f"{self.path / name} {fault}: restore it; or remove it and {marker}: then resuming writes it again"
+                )
 
     def finish_iteration(self, iteration: int, metrics: dict[str, Any]) -> None:
-        write_json(self.iteration(iteration) / "metrics.json", metrics)
-        write_json(self.iteration(iteration) / _DONE, {"iteration": iteration})
-        self.append_event("iteration done", iteration=iteration)
+        directory = self.iteration(iteration)
+        write_json(directory / METRICS, metrics)
+        marked = hashes_of(self.path, markers_in(directory))
+        write_json(self.done_file(iteration), {"iteration": iteration, FILES: marked})
+        if rejected := metrics.get("rejected"):
+            self.append_event("policy rejected", iteration=iteration, **rejected)
+        self._note("iteration done", self.done_file(iteration), iteration=iteration)
         self.keep()
 
     def is_finished(self, iteration: int) -> bool:
-        return (self.iteration(iteration) / _DONE).exists()
+        return self.done_file(iteration).exists()
+
+    def markers(self, iteration: int) -> Hashes:
+        """The hashes of an iteration's markers when it was finished. Raises UserError if it is not, or DONE damaged."""
+        return _hashes_in(self.done_file(iteration))
 
     def metrics(self, iteration: int) -> dict[str, Any]:
         """What `finish_iteration` was given. Raises UserError if there are none yet."""
-        return read_json(self.iteration(iteration) / "metrics.json")
+        return _read_object(self.iteration(iteration) / METRICS)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Writes the summary: the run has come to its end."""
+        write_json(self.summary_file, summary)
+        self._note("run finished", self.summary_file)
+        self.keep()
 
     def append_step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
         """Adds the metrics of one training step, as one line."""
-        with self._steps_file(iteration, phase).open("a", encoding="utf-8") as file:
-            file.write(to_json(metrics, inf_nan_mode="null").decode() + "\n")
+        append_line(self._steps_file(iteration, phase), metrics)
 
     def steps(self, iteration: int, phase: str) -> list[dict[str, float]]:
         """The training steps of a phase so far; none if it has not begun. A line that a crash tore is skipped."""
-        return list(_json_lines(self._steps_file(iteration, phase)))
+        return list(read_lines(self._steps_file(iteration, phase)))
 
     def forget_steps(self, iteration: int, phase: str) -> None:
         """A training that starts anew leaves none of its earlier steps."""
@@ -202,15 +256,11 @@ class RunDirectory:
 
     def append_event(self, event: str, **fields: Any) -> None:
         """Adds one line to events.jsonl: the time in UTC, the event, and fields of plain values."""
-        entry = {"time": datetime.now(UTC), "event": event, **fields}
-        with self._events_file().open("ab+") as file:
-            if _ends_torn(file):
-                file.write(b"\n")
-            file.write(to_json(entry, inf_nan_mode="null") + b"\n")
+        append_line(self.events_file, {"time": datetime.now(UTC), "event": event, **fields})
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The events so far, oldest first. A line that a crash tore is skipped."""
-        yield from _json_lines(self._events_file())
+        yield from read_lines(self.events_file)
 
     def keep(self) -> None:
         """Has the keeper, if there is one, keep all that is there now. Raises what it raises."""
@@ -233,65 +283,27 @@ class RunDirectory:
         finally:
             self.close()
 
-    def _phase_file(self, iteration: int, phase: str) -> Path:
-        return self.iteration(iteration) / "phases" / f"{phase}.json"
+    def _note(self, event: str, file: Path, **fields: Any) -> None:
+        """An event that speaks of a file has the file's hash."""
+        self.append_event(event, **fields, sha256=sha256_of(file))
 
     def _steps_file(self, iteration: int, phase: str) -> Path:
         return self.iteration(iteration) / "steps" / f"{phase}.jsonl"
 
-    def _events_file(self) -> Path:
-        return self.path / "events.jsonl"
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError if there is none."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: it holds no object")
+    return value
 
 
-class RunLock:
-    """An advisory lock on a file, which the kernel lets go of when its process ends (flock(2)).
-
-    Raises UserError, naming the holder, if another process has it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise UserError(f"{path.parent} is being worked on by {holder}: wait for it to end, or end it") from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+def _hashes_in(marker: Path) -> Hashes:
+    return checked(_Marker, _read_object(marker), marker).files
 
 
-def new_lock(path: Path) -> RunLock:
-    """The lock of a run that need not be there yet. Raises UserError if its directory cannot be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        return RunLock(path / _LOCK)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another run.directory") from None
+class _Marker(BaseModel):
+    """What is read of a marker here; those of earlier versions have no hashes."""
 
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """One object per line; nothing if there is no file."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield value
-
-
-def _ends_torn(file: Any) -> bool:
-    """Whether a file, open in binary mode for appending, ends in the middle of a line."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
+    files: Hashes = {}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import checked, read_json
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run_files import METRICS
 from medcritical_ray.run_state import RunState, State, adopted_version, run_state
 
 _SIGNS = ("run.json", "events.jsonl")
@@ -32,6 +33,18 @@ class Accuracy(BaseModel):
 
 class _Test(BaseModel):
     accuracy: Accuracy
+
+
+class Rejected(BaseModel):
+    """The rule by which a policy was rejected, its figures, and both in words."""
+
+    rule: str
+    figures: dict[str, float]
+    why: str
+
+
+class _Metrics(BaseModel):
+    rejected: Rejected | None = None
 
 
 class _Evaluation(BaseModel):
@@ -58,6 +71,8 @@ class RunRow:
     version: int | None = None
     accuracy: Accuracy | None = None
     fault: str = ""
+    rejected: dict[int, Rejected] = field(default_factory=dict)
+    """Iteration -> why its policy was rejected, of those that were."""
 
 
 def runs_below(directory: Path) -> Iterator[Path]:
@@ -81,6 +96,7 @@ def run_row(path: Path) -> RunRow:
             read_json(run.summary_file)
         version = adopted_version(run)
         accuracy = _accuracy(run, version)
+        rejected = dict(_rejected(run))
     except (UserError, OSError) as error:
         return RunRow(path=path, state="damaged", progress=progress, fault=" ".join(str(error).split()))
     return RunRow(
@@ -90,7 +106,18 @@ def run_row(path: Path) -> RunRow:
         num_iterations=config.run.num_iterations,
         version=version if accuracy else None,
         accuracy=accuracy,
+        rejected=rejected,
     )
+
+
+def _rejected(run: RunDirectory) -> Iterator[tuple[int, Rejected]]:
+    """Of the iterations that are finished. Raises UserError if the metrics of one are damaged."""
+    number = STAGE_ONE
+    while run.is_finished(number):
+        metrics = checked(_Metrics, run.metrics(number), run.iteration(number) / METRICS)
+        if metrics.rejected:
+            yield number, metrics.rejected
+        number += 1
 
 
 def _accuracy(run: RunDirectory, version: int) -> Accuracy | None:

@@ -25,12 +25,14 @@ _ENDPOINT = (
 )
 _MAY_CHANGE = (
     "run.directory",
+    "run.keep_policies",
     "run.tracker",
     "run.store_timeout_s",
     "cluster",
     "engines",
     "trainers",
     "serve",
+    "guards.on_rejection",
     *(f"teacher.endpoint.{key}" for key in (*_ENDPOINT, "prices")),
 )
 _MUST_STAY = ("engines.dtype", "engines.max_model_len")

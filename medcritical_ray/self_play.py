@@ -8,19 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from medcritical_ray.asked import attempts_at, corrections_of
 from medcritical_ray.assessment import assess, correct_by_question
+from medcritical_ray.errors import Diverged, RunFailed
+from medcritical_ray.files import sha256_of
 from medcritical_ray.game import Game
+from medcritical_ray.guards import DIVERGED, Rejection, judge_evaluation, judge_training
 from medcritical_ray.model_files import is_adapter
 from medcritical_ray.play import play, write_nothing
-from medcritical_ray.policies import Policy, PolicyStore
+from medcritical_ray.policies import MANIFEST, Policy, PolicyStore
 from medcritical_ray.prepare import round_questions
+from medcritical_ray.pruning import prune_policies
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.records import Trajectory
-from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
 from medcritical_ray.round_pairs import pair_round
 from medcritical_ray.round_reviews import review_round
 from medcritical_ray.statistics import compare
-from medcritical_ray.tables import part_path, read_part
 
 TOO_FEW_PAIRS = "too few pairs to train on"
 
@@ -28,26 +30,41 @@ TOO_FEW_PAIRS = "too few pairs to train on"
 def self_play(game: Game, policy: Policy, after_each: Callable[[], None] = lambda: None) -> Policy:
     """Plays every self-iteration from `policy`, the student of stage 1; returns the policy adopted in the end.
 
-    `after_each` is called after each iteration that is played now.
+    `after_each` is called after each iteration that is played now. Raises RunFailed after one whose policy is rejected,
+    if the config says so.
     """
+    store, version = PolicyStore(game.run.policies), policy.version
     for iteration in range(1, game.config.run.num_iterations + 1):
         if not game.run.is_finished(iteration):
-            game.run.finish_iteration(iteration, self_iteration(game, iteration, policy))
+            game.run.finish_iteration(iteration, self_iteration(game, iteration, store.get(version)))
+            prune_policies(game.run, game.config.run.keep_policies)
             after_each()
-        policy = PolicyStore(game.run.policies).get(game.run.metrics(iteration)["adopted_version"])
-    return policy
+            stop_if_rejected(game, iteration)
+        version = game.run.metrics(iteration)["adopted_version"]
+    return store.get(version)
+
+
+def stop_if_rejected(game: Game, iteration: int) -> None:
+    rejected = game.run.metrics(iteration).get("rejected")
+    if rejected and game.config.guards.on_rejection == "stop":
+        raise RunFailed(
+            f"iteration {iteration}: the policy was rejected: {rejected['why']}; the run stops, as guards.on_rejection "
+            f"says; with the policy before it, it goes on by: {game.resume_command}"
+        )
 
 
 def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     """One round; returns its metrics, of which `adopted_version` says which policy goes on."""
     generated = game.once(iteration, "generate", lambda: generate(game, iteration, policy))
-    corrected = game.once(iteration, "correct", lambda: correct(game, iteration, policy))
-    paired = game.once(iteration, "pair", lambda: pair_round(game, iteration, _questions(game, iteration)))
+    corrected = game.once(iteration, "correct", lambda: correct(game, iteration, policy), ["generate"])
+    paired = game.once(iteration, "pair", lambda: pair(game, iteration), ["generate", "correct"])
     metrics = {"generate": generated, "correct": corrected, "pair": paired}
     if sum(paired["pairs"].values()) + paired["earlier_pairs"] < game.config.dpo.batch_size:
         return {**metrics, "adopted_version": policy.version, "reason": TOO_FEW_PAIRS}
-    metrics["train"] = game.once(iteration, "train", lambda: train(game, iteration, policy))
-    metrics["publish"] = game.once(iteration, "publish", lambda: publish(game, iteration, policy))
+    metrics["train"] = game.once(iteration, "train", lambda: train(game, iteration, policy), ["pair"])
+    if rejection := judge_training(metrics["train"], game.config.guards):
+        return {**metrics, **adopted(policy.version, rejection)}
+    metrics["publish"] = game.once(iteration, "publish", lambda: publish(game, iteration, policy), ["train"])
     candidate = PolicyStore(game.run.policies).get(iteration)
     metrics["broadcast"] = game.once(iteration, "broadcast", lambda: broadcast(game, candidate))
     metrics["evaluate"] = game.once(iteration, "evaluate", lambda: evaluate(game, iteration, candidate))
@@ -65,9 +82,7 @@ def generate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
         game.config.generate.sampling,
         policy.version,
         questions.num_blocks,
-        lambda block: attempt_turns(
-            questions.block(block), iteration=iteration, num_attempts=game.config.generate.num_attempts
-        ),
+        attempts_at(questions, iteration=iteration, num_attempts=game.config.generate.num_attempts),
     )
 
 
@@ -82,31 +97,32 @@ def correct(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     corrector = policy if game.config.correct.policy == "latest" else PolicyStore(game.run.policies).get(0)
     game.team.serve("corrector", corrector.version, corrector.path)
     directory = game.run.iteration(iteration)
-
-    def turns(block: int) -> list[Turn]:
-        return correction_turns(
-            questions.block(block),
-            read_part(part_path(directory / "attempts", block), Trajectory),
-            num_corrections=game.config.correct.num_corrections,
-            checked_share=game.config.correct.checked_share,
-        )
-
+    turns = corrections_of(questions, directory / "attempts", game.config)
     sampling = game.config.correct.sampling
     return play(game, directory / "corrections", "corrector", sampling, corrector.version, questions.num_blocks, turns)
 
 
+def pair(game: Game, iteration: int) -> dict[str, Any]:
+    return pair_round(game, iteration, _questions(game, iteration))
+
+
 def train(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
-    """DPO from the policy on the round's pairs."""
+    """DPO from the policy on the round's pairs. One that diverges is over, too, and leaves no policy."""
     directory = game.run.iteration(iteration)
     reference = policy if game.config.dpo.reference == "previous" else PolicyStore(game.run.policies).get(0)
-    return game.team.train_dpo(
-        policy.path,
-        reference.path,
-        directory / "pairs",
-        directory / "trained",
-        name=f"dpo-{iteration:03d}",
-        on_step=game.step_keeper(iteration, "train"),
-    )
+    versions = {"policy": policy.version, "reference": reference.version}
+    try:
+        figures = game.team.train_dpo(
+            policy.path,
+            reference.path,
+            directory / "pairs",
+            directory / "trained",
+            name=f"dpo-{iteration:03d}",
+            on_step=game.step_keeper(iteration, "train"),
+        )
+    except Diverged as error:
+        return {**versions, DIVERGED: str(error)}
+    return {**versions, **figures}
 
 
 def publish(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
@@ -129,7 +145,7 @@ def publish_trained(
         kind="adapter" if adapter else "full",
         base=base if adapter else None,
     )
-    return {"version": policy.version, "kind": policy.manifest.kind}
+    return {"version": policy.version, "kind": policy.manifest.kind, "manifest": sha256_of(policy.path / MANIFEST)}
 
 
 def broadcast(game: Game, policy: Policy) -> dict[str, Any]:
@@ -146,12 +162,22 @@ def evaluate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
 
 
 def choose(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
-    """Adopts the candidate unless it is worse than the policy on dev at the configured level (McNemar, paired)."""
-    before = correct_by_question(game.dev, game.run.iteration(policy.version) / "evaluation" / "dev")
-    after = correct_by_question(game.dev, game.run.iteration(iteration) / "evaluation" / "dev")
-    comparison = compare(before, after)
-    worse = comparison.gain < 0 and comparison.p_value <= game.config.evaluate.accept_p_value
-    return {"dev_comparison": comparison.to_dict(), "adopted_version": policy.version if worse else iteration}
+    """Adopts the candidate unless a rule rejects it by what policy and candidate answered on dev."""
+    numbers = policy.version, iteration
+    for number in numbers:
+        game.run.check_left(number, "evaluate")
+    before, after = (game.run.result(number, "evaluate")["dev"] for number in numbers)
+    comparison = compare(
+        *(correct_by_question(game.dev, game.run.iteration(number) / "evaluation" / "dev") for number in numbers)
+    )
+    rejection = judge_evaluation(before, after, comparison, game.config)
+    version = policy.version if rejection else iteration
+    return {"dev_comparison": comparison.to_dict(), **adopted(version, rejection)}
+
+
+def adopted(version: int, rejection: Rejection | None) -> dict[str, Any]:
+    """Which policy goes on, and why it is not the new one, if that was rejected."""
+    return {"adopted_version": version, **({"rejected": rejection.to_dict()} if rejection else {})}
 
 
 def _questions(game: Game, iteration: int) -> QuestionSet:

@@ -8,7 +8,7 @@ from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.files import sha256_of
 from medcritical_ray.model_files import is_adapter
-from medcritical_ray.policies import MANIFEST, Policy, read_manifest
+from medcritical_ray.policies import MANIFEST, Policy, check_not_pruned, read_manifest
 
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks of LoRA adapters that vLLM has kernels for."""
@@ -37,6 +37,7 @@ def served_policy(version: int, directory: Path) -> ServedPolicy:
     Raises UserError if the directory, or that of the model below, holds no model with safetensors weights.
     """
     directory = directory.resolve()
+    check_not_pruned(directory)
     if not is_adapter(directory):
         return ServedPolicy(version=version, model_dir=_checked(directory), hashes=_hashes(directory))
     base = Policy(version=version, path=directory, manifest=read_manifest(directory)).base_path
@@ -47,11 +48,11 @@ def served_policy(version: int, directory: Path) -> ServedPolicy:
     return ServedPolicy(version=version, model_dir=model_dir, adapter_dir=directory, hashes=hashes)
 
 
-def check_weights(policy: ServedPolicy) -> None:
-    """Reads the weight files of a published policy. Raises StaleVersion if one is not, on this machine, what the one
-    who asks for that version knows it to be."""
+def check_weights(policy: ServedPolicy, below: Path = Path("/")) -> None:
+    """Reads the weight files of a published policy, or those below a directory. Raises StaleVersion if one is not, on
+    this machine, what the one who asks for that version knows it to be."""
     for path, sha256 in policy.hashes:
-        if not path.exists() or sha256_of(path) != sha256:
+        if path.is_relative_to(below) and (not path.exists() or sha256_of(path) != sha256):
             raise StaleVersion(f"{path} on {socket.gethostname()} is not that of policy version {policy.version}")
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from medcritical_ray.asked import attempts_at
 from medcritical_ray.assessment import assess
 from medcritical_ray.demonstrations import (
     CheckBalance,
@@ -24,7 +25,6 @@ from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Demonstration, Trajectory
 from medcritical_ray.reviews import Tally
-from medcritical_ray.rollouts import attempt_turns
 from medcritical_ray.run_directory import STAGE_ONE
 from medcritical_ray.self_play import broadcast, evaluate, publish_trained
 from medcritical_ray.tables import iter_parts, part_path, read_part, write_part
@@ -41,13 +41,20 @@ def stage_one(game: Game) -> Policy:
     metrics = {"evaluate_base": game.once(STAGE_ONE, "evaluate_base", lambda: evaluate_base(game))}
     metrics["teach"] = game.once(STAGE_ONE, "teach", lambda: teach(game))
     trained = directory / "drafted"
-    metrics["draft"] = game.once(STAGE_ONE, "draft", lambda: train(game, "draft", directory / "teaching", trained))
+    training = "draft"
+    metrics["draft"] = game.once(
+        STAGE_ONE, "draft", lambda: train(game, "draft", directory / "teaching", trained), ["teach"]
+    )
     if game.config.sft.own_attempts:
-        metrics["generate"] = game.once(STAGE_ONE, "generate", lambda: make_mistakes(game))
-        metrics[CORRECT_PHASE] = game.once(STAGE_ONE, CORRECT_PHASE, lambda: correct_mistakes(game))
-        trained = directory / "trained"
-        metrics["train"] = game.once(STAGE_ONE, "train", lambda: train(game, "train", directory / "lessons", trained))
-    metrics["publish"] = game.once(STAGE_ONE, "publish", lambda: publish(game, trained, game.run.policies))
+        metrics["generate"] = game.once(STAGE_ONE, "generate", lambda: make_mistakes(game), ["draft"])
+        metrics[CORRECT_PHASE] = game.once(
+            STAGE_ONE, CORRECT_PHASE, lambda: correct_mistakes(game), ["teach", "generate"]
+        )
+        training, trained = "train", directory / "trained"
+        metrics["train"] = game.once(
+            STAGE_ONE, "train", lambda: train(game, "train", directory / "lessons", trained), [CORRECT_PHASE]
+        )
+    metrics["publish"] = game.once(STAGE_ONE, "publish", lambda: publish(game, trained, game.run.policies), [training])
     policy = PolicyStore(game.run.policies).get(0)
     metrics["broadcast"] = game.once(STAGE_ONE, "broadcast", lambda: broadcast(game, policy))
     metrics["evaluate"] = game.once(STAGE_ONE, "evaluate", lambda: evaluate(game, STAGE_ONE, policy))
@@ -99,9 +106,7 @@ def make_mistakes(game: Game) -> dict[str, Any]:
         game.config.generate.sampling,
         DRAFT_VERSION,
         questions.num_blocks,
-        lambda block: attempt_turns(
-            questions.block(block), iteration=STAGE_ONE, num_attempts=game.config.sft.own_attempts
-        ),
+        attempts_at(questions, iteration=STAGE_ONE, num_attempts=game.config.sft.own_attempts),
     )
 
 
@@ -148,7 +153,7 @@ def taught_questions(game: Game) -> QuestionSet:
 
 
 def corrected_questions(game: Game) -> QuestionSet:
-    return game.train.window(0, game.config.teacher.num_corrected or game.config.teacher.num_questions)
+    return game.train.window(0, game.config.teacher.num_questions_corrected)
 
 
 def write_demonstrations(directory: Path, demonstrations: Iterator[Demonstration]) -> dict[str, Any]:

@@ -33,8 +33,9 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         "seconds": _seconds([stage_one, *rounds]),
         "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(rounds)},
         "versions": {
-            "published": PolicyStore(game.run.policies).versions(),
+            "published": PolicyStore(game.run.policies).published(),
             "adopted": [metrics["adopted_version"] for metrics in rounds],
+            "rejected": [metrics.get("rejected") for metrics in rounds],
             "final": final_version,
             "packages": game.run.record().packages,
         },

@@ -1,26 +1,30 @@
 """Records on disk: a directory of parquet parts whose columns are the fields of the record's dataclass.
 
 A part is written whole or not at all and may be written again, so that a directory that was left half done is finished
-by writing its missing parts.
+by writing its missing parts. Its pages have checksums, which are compared whenever it is read.
 """
 
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.files import atomic_path
 
 Record = TypeVar("Record")
 
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _PART_NAME = re.compile(r"part-(\d{5,})\.parquet")
+_READ_ERRORS = (pa.ArrowException, OSError, ValueError)
+"""What Arrow raises for a damaged file, UnicodeDecodeError among it."""
 
 
 def schema_of(record_type: type) -> pa.Schema:
@@ -43,7 +47,7 @@ def write_part(directory: Path, index: int, records: Iterable[Record], record_ty
     columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
     path = part_path(directory, index)
     with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns, schema=schema), temporary)
+        pq.write_table(pa.table(columns, schema=schema), temporary, write_page_checksum=True)
     return path
 
 
@@ -70,11 +74,40 @@ def missing_parts(directory: Path, num_parts: int) -> list[int]:
 
 def count_rows(directory: Path) -> int:
     """The rows of all parts, from the files' footers alone."""
-    num_rows = 0
-    for path in part_paths(directory):
-        with _open(path) as file:
-            num_rows += file.metadata.num_rows
-    return num_rows
+    return sum(num_rows_of(path) for path in part_paths(directory))
+
+
+def num_rows_of(path: Path) -> int:
+    """The rows of one parquet file, from its footer alone. Raises UserError if it cannot be read."""
+    with readable(path), pq.ParquetFile(path) as file:
+        num_rows: int = file.metadata.num_rows
+        return num_rows
+
+
+def take_rows(paths: list[Path], rows: list[int]) -> pa.Table:
+    """Some rows of parquet files, counted over all of them. Raises UserError, naming the first that cannot be read."""
+    checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    format_ = ds.ParquetFileFormat(default_fragment_scan_options=checked)
+    try:
+        return ds.dataset([str(path) for path in paths], format=format_).take(rows, use_threads=False)
+    except _READ_ERRORS as error:
+        for path in paths:
+            with readable(path):
+                pq.read_table(path, page_checksum_verification=True)
+        raise UserError(f"{paths[0]} or a part beside it is damaged: {str(error).splitlines()[0]}") from None
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """The block reads a parquet file: what is wrong with it becomes UserError, which names it."""
+    try:
+        yield
+    except MedCriticalError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except _READ_ERRORS as error:
+        raise UserError(f"{path} is no readable parquet file: {str(error).splitlines()[0]}") from None
 
 
 def _column(name: str, hint: Any) -> pa.Field:
@@ -95,7 +128,7 @@ def _part_indices(directory: Path) -> list[int]:
 
 def _iter_file(path: Path, record_type: type[Record]) -> Iterator[Record]:
     expected = schema_of(record_type).names
-    with _open(path) as file:
+    with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         found = file.schema_arrow.names
         if sorted(found) != sorted(expected):
             raise UserError(
@@ -103,12 +136,3 @@ def _iter_file(path: Path, record_type: type[Record]) -> Iterator[Record]:
             )
         for batch in file.iter_batches(batch_size=1024):
             yield from (record_type(**row) for row in batch.to_pylist())
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no readable parquet file: {str(error).splitlines()[0]}") from None

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.errors import UserError
+from medcritical_ray.out_of_memory import memory_remedy
 from medcritical_ray.served import served_rank
 
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
@@ -44,11 +45,13 @@ def vllm_settings(
 
 @contextmanager
 def told_in_one_line(policy_dir: Path) -> Iterator[None]:
-    """Turns what vLLM refuses into a UserError."""
+    """Turns what vLLM refuses into a UserError, which names the setting to change where memory is too small."""
     try:
         yield
     except ValueError as error:
         reasons = [each["msg"] for each in error.errors()] if isinstance(error, ValidationError) else [str(error)]
+        if remedy := memory_remedy(str(error), "generate"):
+            reasons.append(remedy)
         raise UserError(f"vLLM does not take {policy_dir} with these engines: {'; '.join(reasons)}") from error
 
 

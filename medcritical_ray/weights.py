@@ -1,5 +1,6 @@
 """Full weights on their way from a policy's safetensors files into an engine."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import numpy as np
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import weight_files
+from medcritical_ray.policies import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +22,14 @@ OUTPUT_HEAD = "lm_head.weight"
 
 
 def read_blobs(directory: Path) -> list[np.ndarray]:
-    """The contents of a policy's safetensors files, each an array of uint8."""
-    return [np.fromfile(path, dtype=np.uint8) for path in weight_files(directory)]
+    """The contents of a policy's safetensors files, each an array of uint8. They are compared with the manifest, if
+    there is one: raises UserError, naming the file that is damaged."""
+    blobs = {path: np.fromfile(path, dtype=np.uint8) for path in weight_files(directory)}
+    recorded = read_manifest(directory).files if (directory / MANIFEST).exists() else {}
+    for path, blob in blobs.items():
+        if path.name in recorded and hashlib.sha256(blob.data).hexdigest() != recorded[path.name]:
+            raise UserError(f"{path} is damaged: its SHA-256 is not that of the manifest")
+    return list(blobs.values())
 
 
 def checkpoint_names(directory: Path) -> set[str]:

@@ -11,6 +11,7 @@ from medcritical_ray.clinic.exam import make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config, SamplingConfig
+from medcritical_ray.files import atomic_directory
 from medcritical_ray.game import Game, OnStep, Role
 from medcritical_ray.prepare import fingerprints, make_truth
 from medcritical_ray.prompts import question_text
@@ -95,7 +96,9 @@ class FakeTeam:
     def _train(self, start: Path, out: Path, name: str, on_step: OnStep) -> dict[str, Any]:
         self._count_call()
         on_step({"step": 1.0, "num_steps": 1.0, "loss": 0.5})
-        write_policy(out, self._skills[name], start)
+        shutil.rmtree(out, ignore_errors=True)
+        with atomic_directory(out) as directory:
+            write_policy(directory, self._skills[name], start)
         return {"loss": 0.5}
 
     def _text(self, request: Request, skill: float) -> str:
@@ -207,6 +210,9 @@ class SmallRun:
             resume_command=RESUME_COMMAND,
             right_line_by_line=make_truth(self.config, train),
         )
+
+    def open_to_read(self) -> RunDirectory:
+        return RunDirectory(self.path)
 
     def _open_directory(self) -> RunDirectory:
         known = {

@@ -17,7 +17,7 @@ from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, Train
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig, SamplingConfig
 from medcritical_ray.config.root import Config
 from medcritical_ray.config.serving import ServeConfig
-from medcritical_ray.config.training import DpoConfig, LoraConfig, SftConfig
+from medcritical_ray.config.training import DpoConfig, GuardsConfig, LoraConfig, SftConfig
 
 __all__ = [
     "ClusterConfig",
@@ -29,6 +29,7 @@ __all__ = [
     "EvaluateConfig",
     "FreshStudentConfig",
     "GenerateConfig",
+    "GuardsConfig",
     "LoraConfig",
     "PairsConfig",
     "Part",

@@ -28,6 +28,12 @@ class RunConfig(Part):
     )
     seed: int = Field(default=0, ge=0, description="Every random choice of the run is derived from it.")
     num_iterations: int = Field(default=3, ge=0, description="Self-iterations after stage 1.")
+    keep_policies: int | None = Field(
+        default=None,
+        ge=1,
+        description="The newest policies that keep their weights, beside those in use: the initial one, the current "
+        "one and its parent, the best on dev. The others keep their manifest alone. None keeps all.",
+    )
     tracker: TrackerName | None = Field(
         default=None, description="Who else draws the curves of the run: TensorBoard, Weights & Biases or MLflow."
     )
@@ -138,6 +144,10 @@ class TeacherConfig(Part):
     )
     max_steps: int = Field(default=3, ge=1, description="Steps of a template made from an explanation, at most.")
     max_step_chars: int = Field(default=60, ge=1, description="Characters of such a step, at most.")
+
+    @property
+    def num_questions_corrected(self) -> int:
+        return self.num_corrected or self.num_questions
 
     @property
     def num_questions_seen(self) -> int:

@@ -12,7 +12,7 @@ from medcritical_ray.config.part import Part
 from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, TrainersConfig
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig
 from medcritical_ray.config.serving import ServeConfig
-from medcritical_ray.config.training import DpoConfig, SftConfig
+from medcritical_ray.config.training import DpoConfig, GuardsConfig, SftConfig
 from medcritical_ray.locations import uri_problems
 from medcritical_ray.records import PairSource
 
@@ -34,6 +34,7 @@ class Config(Part):
     engines: EnginesConfig = EnginesConfig()
     trainers: TrainersConfig = TrainersConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    guards: GuardsConfig = GuardsConfig()
     serve: ServeConfig = ServeConfig()
     cluster: ClusterConfig = ClusterConfig()
 

@@ -69,3 +69,22 @@ class DpoConfig(Part):
         if self.preference_weight == self.likelihood_weight == 0:
             raise ValueError("preference_weight and likelihood_weight must not both be 0")
         return self
+
+
+class GuardsConfig(Part):
+    """Rules that reject a new policy, beside `evaluate.accept_p_value`: its parent stays, and plays on."""
+
+    max_chosen_logp_drop: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="Nats per token by which DPO may make the chosen held-out texts less likely; None takes any drop.",
+    )
+    max_finish_rate_drop: float | None = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Share of the dev questions by which finished answers may become fewer; None takes any drop.",
+    )
+    on_rejection: Literal["go on", "stop"] = Field(
+        default="go on", description="Whether the run goes on with the parent, or stops, and does so when resumed."
+    )

@@ -60,7 +60,7 @@ class Quarantine:
         """Writes a parquet file with the columns file, row, reason, whole or not at all, also if no row is bad."""
         rows = [asdict(bad) for bad in self.bad_rows]
         with atomic_path(path) as temporary:
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema_of(BadRow)), temporary)
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema_of(BadRow)), temporary, write_page_checksum=True)
 
     def _state(self) -> tuple[int, int]:
         return self.num_loaded, len(self.bad_rows)

@@ -28,6 +28,8 @@ class Round:
     phases: dict[str, dict[str, Any]]
     adopted: bool | None = None
     """Whether its policy was adopted; None while that is open, and of an iteration that trained nothing."""
+    rejected: str = ""
+    """Why its policy was rejected, if it was."""
 
     @property
     def name(self) -> str:
@@ -78,10 +80,12 @@ def run_figures(run: RunDirectory) -> RunFigures:
 
 def _round(run: RunDirectory, iteration: int) -> Round:
     phases = {phase: run.result(iteration, phase) for phase in PHASES if run.done(iteration, phase)}
+    metrics = run.metrics(iteration) if run.is_finished(iteration) else {}
     adopted = None
-    if run.is_finished(iteration) and "evaluate" in phases:
-        adopted = iteration == STAGE_ONE or run.metrics(iteration)["adopted_version"] == iteration
-    return Round(iteration=iteration, phases=phases, adopted=adopted)
+    if metrics and "evaluate" in phases:
+        adopted = iteration == STAGE_ONE or metrics["adopted_version"] == iteration
+    rejected = (metrics.get("rejected") or {}).get("why", "")
+    return Round(iteration=iteration, phases=phases, adopted=adopted, rejected=rejected)
 
 
 def _latest_adopted(rounds: list[Round]) -> Round | None:

@@ -41,8 +41,9 @@ def wrong_key() -> Refusal:
     return Refusal(status=401, message="Wrong or missing API key: send it as 'Bearer KEY'.", code="invalid_api_key")
 
 
-def unknown_model(name: str, known: list[str]) -> Refusal:
-    message = f"The model {name[:80]!r} does not exist: /v1/models lists {', '.join(known)}."
+def unknown_model(name: str, known: list[str], *, is_pruned: bool = False) -> Refusal:
+    fault = "was pruned, as run.keep_policies has it" if is_pruned else "does not exist"
+    message = f"The model {name[:80]!r} {fault}: /v1/models lists {', '.join(known)}."
     return Refusal(status=404, message=message, param="model", code="model_not_found")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, UserError
-from medcritical_ray.policies import PolicyStore
+from medcritical_ray.policies import PolicyStore, verify_policy
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import adopted_version
 from medcritical_ray.served import ServedPolicy, served_policy
@@ -48,6 +48,7 @@ class Service:
         self._unusable: set[int] = set()
         self._scratch = tempfile.TemporaryDirectory(prefix="medcritical-serve-")
         self._latest = self._policy(adopted_version(run))
+        verify_policy(self._store.path_of(self._latest.version))
         self._engine = start_engine(self._latest, config, Path(self._scratch.name))
         self._turns = Turns(self._latest.model_dir, self._engine.take, config.serve.turn_s)
 
@@ -120,7 +121,8 @@ class Service:
         """Raises Refused if there is no such policy, or if it cannot be served."""
         model = read_model_id(name)
         if model is None or (model.version is not None and not self._store.is_complete(model.version)):
-            raise Refused(unknown_model(name, list(self._names())))
+            is_pruned = model is not None and model.version is not None and self._store.is_pruned(model.version)
+            raise Refused(unknown_model(name, list(self._names()), is_pruned=is_pruned))
         if model.version in self._unusable:
             raise Refused(_unusable(model))
         return model
@@ -194,8 +196,12 @@ class Service:
             logger.info("latest is %s now", model_name(policy.version))
 
     def _policy(self, version: int) -> ServedPolicy:
+        """Full weights are compared with their hashes when the engine reads them, an adapter's here."""
         if version not in self._policies:
-            self._policies[version] = served_policy(version, self._store.get(version).path)
+            policy = served_policy(version, self._store.get(version).path)
+            if policy.adapter_dir:
+                verify_policy(policy.adapter_dir)
+            self._policies[version] = policy
         return self._policies[version]
 
     def _names(self) -> dict[str, int]:
@@ -204,7 +210,7 @@ class Service:
 
     def _card(self, name: str, version: int) -> dict[str, Any]:
         if version not in self._created:
-            self._created[version] = int(self._store.get(version).manifest.created.timestamp())
+            self._created[version] = int(self._store.manifest(version).created.timestamp())
         return {
             "id": name,
             "object": "model",

@@ -26,9 +26,10 @@ from medcritical_ray.training.models import completion_logps
 from medcritical_ray.training.workers import steps_per_epoch, sum_over_workers
 
 _CHECKS_PER_EPOCH = 4
-_METRICS = ("loss", "accuracy", "ranking_accuracy", "margin", "chosen_logp", "rejected_logp")
+_METRICS = ("loss", "accuracy", "ranking_accuracy", "margin", "chosen_logp", "rejected_logp", "chosen_logp_per_token")
 """`accuracy` is the share of pairs that the policy prefers more strongly than the reference does, `ranking_accuracy` of
-those in which it gives chosen the higher probability; log-probabilities and margin are means over pairs, in nats."""
+those in which it gives chosen the higher probability; log-probabilities and margin are means over pairs, in nats, of
+what is compared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +77,7 @@ def dpo(
     workers.
 
     Preference accuracy, margin and the chosen texts' log-probability are measured on held-out pairs before and after.
-    Which pairs those are depends on the seed and the question alone. Raises RunFailed if the loss is not finite,
+    Which pairs those are depends on the seed and the question alone. Raises Diverged if the loss is not finite,
     UserError if a worker has no pair.
     """
     torch.manual_seed(seed)
@@ -186,5 +187,9 @@ def _dpo_loss(model: nn.Module, batch: Batch, size: StepSize, config: DpoConfig)
         loss = loss + config.likelihood_weight * likelihood_loss(logps_BT[: len(chosen_B)].sum(dim=1), size.num_tokens)
     margins_B = preference_margins(*logps)
     ranks_right_B = preference_accuracy(chosen_B - rejected_B)
-    per_pair = (preference_accuracy(margins_B), ranks_right_B, margins_B, chosen_B, rejected_B)
+    num_chosen_tokens_B = batch.compared_mask[: len(chosen_B)].sum(dim=1).clamp(min=1)
+    per_pair = (
+        *(preference_accuracy(margins_B), ranks_right_B, margins_B, chosen_B, rejected_B),
+        chosen_B / num_chosen_tokens_B,
+    )
     return loss, {name: values.sum() / size.num_examples for name, values in zip(_METRICS[1:], per_pair, strict=True)}

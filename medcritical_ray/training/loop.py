@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
-from medcritical_ray.errors import RunFailed
+from medcritical_ray.errors import Diverged
 from medcritical_ray.training.batches import Batch
 from medcritical_ray.training.workers import num_workers, sum_over_workers
 
@@ -60,7 +60,7 @@ def train(
 
     `steps_of_epoch(epoch)` gives, for each step, the batches of this worker's forward passes: at least one. `on_step`
     is called after each step, and ends the training by returning True, which it must do on all workers or on none.
-    Raises RunFailed if the loss is not finite.
+    Raises Diverged if the loss or its gradient is not finite.
     """
     num_steps = settings.num_epochs * settings.num_steps_per_epoch
     update = _Update(model, settings, num_steps)
@@ -127,7 +127,7 @@ class _Update:
         grad_norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
         if not (math.isfinite(metrics["loss"]) and math.isfinite(grad_norm)):
             part = self._settings.config_part
-            raise RunFailed(
+            raise Diverged(
                 f"{part}: at step {metrics['step']:.0f} the loss is {metrics['loss']:.3g} and its gradient's norm "
                 f"{grad_norm:.3g}, at a learning rate of {learning_rate:.3g}: lower {part}.learning_rate"
             )

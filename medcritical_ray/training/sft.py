@@ -27,7 +27,7 @@ def sft(
 ) -> dict[str, Any]:
     """Trains `model` in place on this worker's demonstrations, and returns figures over all workers.
 
-    Raises RunFailed if the loss is not finite, UserError if a worker has no demonstration.
+    Raises Diverged if the loss is not finite, UserError if a worker has no demonstration.
     """
     torch.manual_seed(seed)
     examples, device = demonstrations.examples, device_of(model)

@@ -17,7 +17,7 @@ from medcritical_ray.endpoint.client import retry_after_s
 from medcritical_ray.errors import UserError
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
-from medcritical_ray.run_directory import RunLock
+from medcritical_ray.run_lock import RunLock
 
 STEMS = [f"Which is it, number {n}?" for n in range(12)]
 QUESTIONS = [

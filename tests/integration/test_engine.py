@@ -134,3 +134,19 @@ def test_the_ranks_of_adapters_are_those_that_vllm_serves():
     from vllm.config.lora import MaxLoRARanks
 
     assert get_args(MaxLoRARanks) == SERVED_RANKS
+
+
+@pytest.mark.parametrize(
+    ("kv_cache_gib", "remedy"),
+    [
+        (1e-5, "raise engines.gpu_memory_utilization (on the CPU engines.kv_cache_gib), or lower engines.max_num_seqs"),
+        (1e5, "lower engines.kv_cache_gib"),
+    ],
+)
+def test_an_engine_that_finds_no_room_for_keys_and_values_says_what_to_set(
+    tied_policies: tuple[Path, Path], engines_config: EnginesConfig, kv_cache_gib: float, remedy: str
+):
+    config = engines_config.model_copy(update={"kv_cache_gib": kv_cache_gib})
+    with pytest.raises(UserError) as caught:
+        Engine(tied_policies[0], 0, config)
+    assert str(caught.value).endswith(f"; {remedy}")

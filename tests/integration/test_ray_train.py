@@ -8,7 +8,7 @@ import torch
 from rows import pairs
 
 from medcritical_ray.config import DpoConfig, LoraConfig, SftConfig, TrainersConfig
-from medcritical_ray.errors import RunFailed, WaitTimeout
+from medcritical_ray.errors import RunFailed, StorageFailed, WaitTimeout
 from medcritical_ray.records import Demonstration, PreferencePair
 from medcritical_ray.tables import write_part
 from medcritical_ray.training.models import base_dir, load_frozen
@@ -206,3 +206,20 @@ def test_workers_that_find_no_machine_end_the_wait_with_what_is_needed_and_where
             tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
+
+
+def test_a_disk_without_space_for_the_policy_is_named_and_leaves_none(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+):
+    """/dev/full stands where the weights are written."""
+    from actors.train import fit_sft
+
+    write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
+    (tmp_path / ".out.fits" / "policy").mkdir(parents=True)
+    (tmp_path / ".out.fits" / "policy" / "model.safetensors").symlink_to("/dev/full")
+    config = SftConfig(method="full", num_epochs=1, batch_size=8, max_length_tokens=32)
+    arguments = tied_policies[0], tmp_path / "rows", tmp_path / "out", config, IN_THIS_PROCESS
+    with pytest.raises(StorageFailed, match=r"out\.fits/policy cannot be written on \S+: .*No space left on device"):
+        fit_sft(*arguments, name="sft", seed=3, on_step=ignore)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
+    assert fit_sft(*arguments, name="sft", seed=3, on_step=ignore)["num_demonstrations"] == 8

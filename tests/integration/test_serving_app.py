@@ -11,8 +11,9 @@ import pytest
 
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
-from medcritical_ray.errors import MedCriticalError
+from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.policies import PolicyStore
+from medcritical_ray.pruning import prune
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.served import ServedPolicy
 from medcritical_ray.serving.app import make_app
@@ -329,6 +330,40 @@ def test_only_chats_are_corrected(run: RunDirectory):
         assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
 
     play(scene, run)
+
+
+def test_a_pruned_policy_is_refused_and_not_listed_and_the_others_are_served(run: RunDirectory):
+    prune(run.policies / "v0001")
+
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = answers
+        refused = await ask(client, model="v0001")
+        assert refused.status_code == 404
+        assert refused.json()["error"]["message"] == (
+            "The model 'v0001' was pruned, as run.keep_policies has it: /v1/models lists v0000, v0002, latest."
+        )
+        assert (await ask(client, model="v0002")).status_code == 200
+
+    play(scene, run)
+
+
+def test_a_latest_policy_that_is_pruned_under_the_server_is_still_listed_and_answers(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = answers
+        prune(run.policies / "v0000")
+        assert [card["id"] for card in (await client.get("/v1/models")).json()["data"]] == ["v0001", "v0002", "latest"]
+        assert (await ask(client)).status_code == 200
+
+    play(scene, run)
+
+
+def test_no_server_starts_with_damaged_weights(run: RunDirectory):
+    weights = run.policies / "v0000" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()  # the file has another name, in the package
+    weights.write_bytes(content[:-1] + b"x")
+    with pytest.raises(UserError, match=r"v0000/model\.safetensors is damaged"):
+        Service(run, Config(), FakeEngine)
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["dead", "silent"])

@@ -1,6 +1,9 @@
 """SFT and DPO of a tiny random model in this process: full weights, adapters, references, early stopping."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from rows import pairs
 from safetensors.torch import load_file
 
 from medcritical_ray.config import DpoConfig, FreshStudentConfig, LoraConfig, SftConfig
-from medcritical_ray.errors import RunFailed, UserError
+from medcritical_ray.errors import Diverged, UserError
 from medcritical_ray.language import CHINESE, ENGLISH, Language
 from medcritical_ray.prompts import options_text
 from medcritical_ray.records import Demonstration, Option, PreferencePair
@@ -144,8 +147,48 @@ def test_sft_makes_the_demonstrations_likely(tied_policies: tuple[Path, Path], t
 def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(tied_policies: tuple[Path, Path]):
     config = SftConfig(method="full", num_epochs=3, batch_size=30, learning_rate=1e14)
     prepared = prepare_sft(tied_policies[0], DEMONSTRATIONS, config, LIMITS, CPU)
-    with pytest.raises(RunFailed, match=r"sft: at step 2 .* lower sft\.learning_rate"):
+    with pytest.raises(Diverged, match=r"sft: at step 2 .* lower sft\.learning_rate"):
         prepared.train(prepared.model, lambda _: None)
+
+
+def test_the_chosen_texts_log_probability_is_told_per_token_too(tied_policies: tuple[Path, Path]):
+    """All chosen texts have two words and an end."""
+    prepared = prepare_dpo(tied_policies[0], tied_policies[0], PAIRS, FULL_DPO, LIMITS, CPU)
+    for figures in prepared.train(prepared.model, lambda _: None)["held_out"].values():
+        assert figures["chosen_logp_per_token"] == pytest.approx(figures["chosen_logp"] / 3)
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import test_training
+from medcritical_ray.out_of_memory import memory_remedy, words_of
+
+limits = test_training.Limits(seed=3, max_tokens_per_forward=10**9)
+config = test_training.SftConfig(method="full", num_epochs=1, batch_size=20_000, learning_rate=1e-3)
+rows = test_training.DEMONSTRATIONS * 2000
+prepared = test_training.prepare_sft(Path(sys.argv[1]), rows, config, limits, test_training.CPU)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, resource.RLIM_INFINITY))
+try:
+    prepared.train(prepared.model, lambda _: None)
+except (MemoryError, RuntimeError) as error:
+    words = words_of(error)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(words.splitlines()[0][:200])
+    print(memory_remedy(words, "train"))
+"""
+
+
+def test_a_training_that_runs_out_of_memory_is_told_the_setting_to_lower(tied_policies: tuple[Path, Path]):
+    """For real: the process may take 64 MiB more than it has when the model is loaded."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", OUT_OF_MEMORY, str(tied_policies[0])]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    cause, remedy = done.stdout.splitlines()
+    assert "memory" in cause.lower()
+    assert remedy == "lower trainers.max_tokens_per_forward"
 
 
 def test_rows_that_are_all_too_long_are_the_users_error(tied_policies: tuple[Path, Path]):

@@ -118,6 +118,15 @@ def test_disk_holds_a_policy_per_version_and_the_rows():
     assert make_plan(config, QUARTER_GIB).disk_gib == pytest.approx(2 + 3, abs=no_tokens_to_speak_of * 4)
 
 
+def test_pruned_policies_take_no_disk_but_those_in_use_do():
+    one_token = {"sampling": {"max_tokens": 1}}
+    parts = {"questions": {"num_train": 1000}, "generate": one_token, "correct": one_token}
+    pruned = on_cpu(**parts, run={"num_iterations": 100, "keep_policies": 2})
+    assert make_plan(pruned, QUARTER_GIB).disk_gib == pytest.approx(2 + 6, abs=0.1)
+    few = on_cpu(**parts, run={"num_iterations": 3, "keep_policies": 2})
+    assert make_plan(few, QUARTER_GIB).disk_gib == pytest.approx(2 + 3, abs=0.01)
+
+
 def test_rows_on_disk_are_counted_by_their_tokens():
     config = config_of(
         run={"num_iterations": 2},
@@ -163,7 +172,7 @@ def test_each_shortfall_names_what_is_there_and_what_to_change():
     assert store.startswith(
         "object store: 1.00 GiB needed for a weight update, 0.50 GiB there: raise cluster.object_st"
     )
-    assert "0.5 GiB there: lower run.num_iterations or correct.num_corrections, or move run.directory" in disk
+    assert "0.5 GiB there: set run.keep_policies, lower run.num_iterations or correct.num_corrections, or move" in disk
 
 
 def test_missing_gpus_are_told():

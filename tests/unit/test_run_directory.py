@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
-from medcritical_ray.files import write_json
+from medcritical_ray.files import sha256_of, write_json
 from medcritical_ray.keeping import KeepingListener
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import note_end
@@ -172,6 +172,77 @@ def test_a_torn_last_event_is_skipped_and_does_not_spoil_the_next(tmp_path: Path
         assert [event["event"] for event in run.events()] == ["run created", "phase done"]
 
 
+def test_a_torn_step_is_skipped_and_does_not_spoil_the_next(tmp_path: Path):
+    with create(tmp_path) as run:
+        run.forget_steps(1, "train")
+        run.append_step(1, "train", {"step": 1.0})
+        with (tmp_path / "iterations/001/steps/train.jsonl").open("a") as file:
+            file.write('{"step": 2')
+        run.append_step(1, "train", {"step": 3.0})
+        assert run.steps(1, "train") == [{"step": 1.0}, {"step": 3.0}]
+
+
+def leave(run: RunDirectory, *names: str) -> None:
+    for name in names:
+        path = run.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+def test_a_phase_signs_for_what_it_left_and_for_nothing_that_another_left(tmp_path: Path):
+    with create(tmp_path) as run:
+        leave(run, "data/train.parquet", "iterations/001/attempts/part-00000.parquet", "iterations/001/.half.tmp")
+        run.mark_done(1, "generate", {"num": 1}, beside=[run.path / "data", run.path / "student"])
+        leave(run, "iterations/001/corrections/part-00000.parquet", "iterations/001/metrics.json")
+        run.mark_done(1, "correct", {"num": 2})
+        assert list(run.left(1, "generate")) == ["data/train.parquet", "iterations/001/attempts/part-00000.parquet"]
+        assert list(run.left(1, "correct")) == ["iterations/001/corrections/part-00000.parquet"]
+        assert run.left(1, "correct")["iterations/001/corrections/part-00000.parquet"] == (
+            "5e3813fea9dfaacf69d2759de6b2b42008fc4b1d83aaf7518a125458abfbd605"
+        )
+        assert run.result(1, "correct") == {"num": 2}
+
+
+def test_what_a_phase_left_is_checked_by_its_hash(tmp_path: Path):
+    with create(tmp_path) as run:
+        leave(run, "iterations/001/attempts/part-00000.parquet")
+        run.mark_done(1, "generate", {})
+        run.check_left(1, "generate")
+        part, marker = run.iteration(1) / "attempts/part-00000.parquet", run.phase_file(1, "generate")
+        remedy = f"restore it; or remove it and {marker}: then resuming writes it again"
+        part.write_text("another")
+        with pytest.raises(UserError) as caught:
+            run.check_left(1, "generate")
+        assert str(caught.value) == (f"{part} is damaged: its SHA-256 is not that which was recorded: {remedy}")
+        part.unlink()
+        with pytest.raises(UserError, match=rf"^{part} is missing: restore it"):
+            run.check_left(1, "generate")
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"files": 3}', ""])
+def test_a_damaged_marker_is_named(tmp_path: Path, content: str):
+    with create(tmp_path) as run:
+        run.mark_done(1, "generate", {})
+        run.phase_file(1, "generate").write_text(content)
+        with pytest.raises(UserError, match=r"iterations/001/phases/generate\.json"):
+            run.check_left(1, "generate")
+
+
+def test_events_have_the_hashes_of_what_they_speak_of(tmp_path: Path):
+    with create(tmp_path) as run:
+        run.mark_done(1, "generate", {})
+        run.finish_iteration(1, {"adopted_version": 0})
+        run.finish({"accuracy": 1.0})
+        hashes = {event["event"]: event["sha256"] for event in run.events()}
+        assert hashes == {
+            "run created": sha256_of(run.record_file),
+            "phase done": sha256_of(run.phase_file(1, "generate")),
+            "iteration done": sha256_of(run.done_file(1)),
+            "run finished": sha256_of(run.summary_file),
+        }
+        assert list(run.markers(1)) == ["iterations/001/metrics.json", "iterations/001/phases/generate.json"]
+
+
 def test_two_processes_do_not_work_on_one_run(tmp_path: Path):
     with create(tmp_path), pytest.raises(UserError, match=f"is being worked on by process {os.getpid()} on "):
         resume(tmp_path)
@@ -179,7 +250,7 @@ def test_two_processes_do_not_work_on_one_run(tmp_path: Path):
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path):
     create(tmp_path).close()
-    holding = "import sys, time, pathlib; from medcritical_ray.run_directory import RunLock; "
+    holding = "import sys, time, pathlib; from medcritical_ray.run_lock import RunLock; "
     holding += "lock = RunLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", holding, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as holder:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import RESUME_COMMAND, SmallRun, small_config
+from fakes import RESUME_COMMAND, SKILLS, SmallRun, small_config
 
 from jobs.cli import main
 from jobs.self_play import accounted_for, play_to_the_end
-from jobs.terminal import print_stage_one, wide_console
+from jobs.terminal import print_stage_one, print_summary, wide_console
 from medcritical_ray.errors import RunFailed
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run_list import run_row, runs_below
@@ -168,6 +168,20 @@ def test_stage_one_alone_has_stopped_as_asked_and_its_command_is_that_of_stage_t
     with game.run:
         play_to_the_end(game)
     assert run_row(game.run.path).state == "finished"
+
+
+def test_a_policy_that_was_rejected_is_told_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    game = SmallRun(tmp_path, small_config(), SKILLS | {"sft-train": 0.6, "dpo-001": 0.0}).open()
+    with game.run:
+        play_to_the_end(game)
+    [row] = listed(capsys, tmp_path)
+    assert (list(row["rejected"]), row["rejected"]["1"]["rule"]) == (["1"], "worse on dev")
+    why = row["rejected"]["1"]["why"]
+    assert main(["runs", str(tmp_path)]) == 0
+    assert f"{game.run.path}: iteration 1: policy rejected: {why}\n" in capsys.readouterr().out
+    assert f"The policy of iteration 1 was rejected: {why}." in game.run.report_file.read_text()
+    print_summary(wide_console(), json.loads(game.run.summary_file.read_text()))
+    assert f"Iteration 1: policy rejected: {why}." in capsys.readouterr().out
 
 
 def test_a_failure_between_phases_is_noted_too(tmp_path: Path):

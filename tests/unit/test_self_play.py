@@ -5,18 +5,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from fakes import RESUME_COMMAND, SKILLS, TOKENS_OF_VERSION, SmallRun, small_config
+from fakes import RESUME_COMMAND, SKILLS, TOKENS_OF_VERSION, FakeTeam, SmallRun, small_config
 
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.corrections import format_keep
-from medcritical_ray.errors import RunFailed, Stopped, UserError
-from medcritical_ray.game import TEACHER_VERSION, Game
+from medcritical_ray.errors import Diverged, RunFailed, Stopped, UserError
+from medcritical_ray.game import TEACHER_VERSION, Game, OnStep
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
 from medcritical_ray.reviews import Submission, Written
@@ -481,6 +482,57 @@ def test_a_run_whose_teacher_dies_at_every_second_block_repairs_none_twice_and_e
     keys = [(each.question.id, each.attempt) for each in reviewed]
     assert keys == [(each.question.id, each.attempt) for each in corrected_by_teacher[2].reviewed]
     assert summarise(game, 2)["teacher"] == summarise(finished_game, 2)["teacher"]
+
+
+class Diverging(FakeTeam):
+    """A team whose first DPO diverges."""
+
+    def train_dpo(self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep) -> Any:
+        if name == "dpo-001":
+            raise Diverged("dpo: at step 3 the loss is nan")
+        return super().train_dpo(policy, reference, pairs, out, name=name, on_step=on_step)
+
+
+def diverging(root: Path, **guards: str) -> Game:
+    game = SmallRun(root, small_config(guards=guards)).open()
+    questions = [question for questions in (game.train, game.dev, game.test) for question in questions]
+    return replace(game, team=Diverging(questions, SKILLS))
+
+
+def test_a_training_that_diverges_is_recorded_and_the_parent_plays_on(tmp_path: Path):
+    game = diverging(tmp_path)
+    assert play_all(game).version == 2
+    metrics = game.run.metrics(1)
+    assert metrics["adopted_version"] == 0
+    assert metrics["rejected"] == {"rule": "not finite", "figures": {}, "why": "dpo: at step 3 the loss is nan"}
+    assert "publish" not in metrics
+    assert PolicyStore(game.run.policies).versions() == [0, 2]
+    assert PolicyStore(game.run.policies).get(2).manifest.parent == 0
+    [event] = [event for event in game.run.events() if event["event"] == "policy rejected"]
+    assert (event["iteration"], event["rule"], event["why"]) == (1, "not finite", "dpo: at step 3 the loss is nan")
+    assert [each and each["rule"] for each in summarise(game, 2)["versions"]["rejected"]] == ["not finite", None]
+
+
+def test_a_run_that_is_to_stop_when_a_policy_is_rejected_does_so_and_goes_on_with_the_parent(tmp_path: Path):
+    with pytest.raises(RunFailed) as caught:
+        play_all(diverging(tmp_path, on_rejection="stop"))
+    assert str(caught.value) == (
+        "iteration 1: the policy was rejected: dpo: at step 3 the loss is nan; the run stops, as guards.on_rejection "
+        f"says; with the policy before it, it goes on by: {RESUME_COMMAND}"
+    )
+    game = diverging(tmp_path, on_rejection="stop")
+    assert play_all(game).version == 2
+    assert game.progress.phases[0] == (2, "generate")
+    assert {t.version for t in iter_parts(game.run.iteration(2) / "attempts", Trajectory)} == {0}
+
+
+def test_a_policy_rejected_by_its_evaluation_is_told_with_the_rule_and_its_figures(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config(), SKILLS | {"sft-train": 0.6, "dpo-001": 0.0}).open()
+    play_all(game)
+    rejected = game.run.metrics(1)["rejected"]
+    assert rejected["rule"] == "worse on dev"
+    assert rejected["figures"]["gain"] == game.run.metrics(1)["dev_comparison"]["gain"]
+    assert "rejected" not in game.run.metrics(2)
 
 
 def test_a_training_that_starts_again_leaves_the_steps_since_then(tmp_path: Path):

@@ -95,7 +95,7 @@ def _row_of(question: Question) -> dict[str, Any]:
 
 
 def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
-    with pq.ParquetWriter(path, SCHEMA) as writer:
+    with pq.ParquetWriter(path, SCHEMA, write_page_checksum=True) as writer:
         while batch := list(islice(rows, _BATCH_SIZE)):
             writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
 

@@ -1,0 +1,43 @@
+"""The lock of a run: it tells who works on it, and whether anybody does."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from medcritical_ray.errors import UserError
+
+LOCK = ".lock"
+"""The file in the run's directory that is locked."""
+
+
+class RunLock:
+    """An advisory lock on a file, which the kernel lets go of when its process ends (flock(2)).
+
+    Raises UserError, naming the holder, if another process has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise UserError(f"{path.parent} is being worked on by {holder}: wait for it to end, or end it") from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def new_lock(path: Path) -> RunLock:
+    """The lock of a run that need not be there yet. Raises UserError if its directory cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return RunLock(path / LOCK)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another run.directory") from None
