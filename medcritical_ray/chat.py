@@ -26,8 +26,8 @@ def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
     """
     config_file = Path(directory) / "tokenizer_config.json"
     try:
-        settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
-        is_generic = settings.get("tokenizer_class") in GENERIC_CLASSES
+        settings = read_json(config_file) if config_file.exists() else {}
+        is_generic = isinstance(settings, dict) and settings.get("tokenizer_class") in GENERIC_CLASSES
         kind = PreTrainedTokenizerFast if is_generic else AutoTokenizer
         return kind.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -1,7 +1,6 @@
 """What a directory with a model holds, told from its files alone: nothing of the model is loaded."""
 
 import hashlib
-import json
 import math
 import struct
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from medcritical_ray.architecture import Architecture, architecture_of, bytes_per_parameter, untold
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import read_json, sha256_of
+from medcritical_ray.files import parse_json, read_json, sha256_of
 
 ADAPTER_CONFIG = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -97,7 +96,7 @@ def tensor_shapes(file: Path) -> dict[str, list[int]]:
             (num_header_bytes,) = struct.unpack("<Q", stream.read(8))
             if num_header_bytes > num_bytes - 8:
                 raise UserError(f"{file}: not a complete safetensors file: download it again")
-            header = json.loads(stream.read(num_header_bytes))
+            header = parse_json(stream.read(num_header_bytes))
         header.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         shapes = {name: [int(size) for size in entry["shape"]] for name, entry in header.items()}
