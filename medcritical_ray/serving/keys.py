@@ -18,16 +18,21 @@ def read_keys(file: Path) -> list[bytes]:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"--api-key-file {file}: cannot be read: {error.strerror}") from None
-    digests = [hashlib.sha256(line.strip()).digest() for line in lines if line.strip()]
+    digests = [digest_of(line.strip()) for line in lines if line.strip()]
     if not digests:
         raise UserError(f"--api-key-file {file}: holds no key: must have one in each line")
     return digests
 
 
+def digest_of(key: bytes) -> bytes:
+    """All of a key that is kept."""
+    return hashlib.sha256(key).digest()
+
+
 def is_authorized(authorization: str, digests: Sequence[bytes]) -> bool:
     """Whether the header "Bearer KEY" has one of the keys. Takes as long for a wrong key as for a right one."""
     scheme, _, key = authorization.partition(" ")
-    digest = hashlib.sha256(key.strip().encode()).digest()
+    digest = digest_of(key.strip().encode("latin-1", "replace"))
     matches = [secrets.compare_digest(digest, known) for known in digests]
     return scheme.lower() == "bearer" and any(matches)
 
