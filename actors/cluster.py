@@ -8,19 +8,19 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.exceptions import RayError
 
 from actors.metrics import gauges_repeated
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.fit import ClusterResources
-from medcritical_ray.placement import Node
+from medcritical_ray.placement import Labels, Node
 
 _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would package the working directory by itself
@@ -60,11 +60,6 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
 def joined_address(config: ClusterConfig) -> str | None:
     """That of the cluster which is joined; None if one is started."""
     return config.address or os.environ.get("RAY_ADDRESS")
-
-
-def is_submitted_job() -> bool:
-    """Whether this process is the driver of a job that was submitted to a cluster."""
-    return RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ
 
 
 @contextmanager
@@ -116,7 +111,7 @@ def _join(address: str, timeout_s: float) -> None:
     _await_answer(address, timeout_s)
     try:
         ray.init(address=address, **_QUIET)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:  # a RayError, if a token is missing or wrong
         raise UserError(f"no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): {error}") from None
 
 
@@ -152,14 +147,14 @@ def _resources(run_directory: Path, *, grows: bool) -> ClusterResources:
         object_store_gib=min(node["Resources"].get("object_store_memory", 0.0) for node in nodes) / 2**30,
         gpu_memory_gib=_gpu_memory_gib(nodes) if totals.get("GPU") else None,
         grows=grows,
-        nodes=tuple(_node(node) for node in nodes),
+        nodes=tuple(node_of(node["Labels"], node["Resources"]) for node in nodes),
     )
 
 
-def _node(node: dict[str, Any]) -> Node:
-    there = node["Resources"]
+def node_of(labels: Labels, there: Mapping[str, float]) -> Node:
+    """A node with these labels and resources, as Ray calls them."""
     return Node(
-        labels=node["Labels"],
+        labels=labels,
         num_cpus=there.get("CPU", 0.0),
         num_gpus=there.get("GPU", 0.0),
         memory_gib=there.get("memory", 0.0) / 2**30,

@@ -30,20 +30,26 @@ class PolicyServer:
 
     def check_health(self) -> None:
         """Serve replaces whoever raises here."""
-        if not self._service.is_alive:
-            raise RuntimeError("the engine is dead")
+        self._service.check_health()
 
 
 def make_application(run: Path, config: Config, key_file: Path | None) -> serve.Application:
-    """An engine refuses what is too much for it in the API's own words, so Serve hands it more than it takes."""
+    """An engine refuses what is too much for it in the API's own words, so Serve hands it more than it takes.
+
+    Replicas have working directories of their own, so `run` must be absolute, and the file of keys is made so.
+    """
     engines, limits = config.engines, config.serve
     deployment = serve.deployment(
         name=DEPLOYMENT,
         num_replicas=limits.num_replicas,
         max_ongoing_requests=4 * limits.max_requests,
-        ray_actor_options={"num_cpus": engines.num_cpus, "num_gpus": engines.num_gpus},
+        ray_actor_options={
+            "num_cpus": engines.num_cpus,
+            "num_gpus": engines.num_gpus,
+            "label_selector": engines.labels,
+        },
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=limits.stop_timeout_s,
         logging_config={"enable_access_log": False},
     )
-    return deployment(PolicyServer).bind(run, config, key_file)
+    return deployment(PolicyServer).bind(run, config, key_file and key_file.resolve())

@@ -1,4 +1,4 @@
-"""The metrics of a training's steps on their way from its first worker, on whichever machine, to the driver."""
+"""That a training's first worker has started, and its steps' metrics, on their way from there to the driver."""
 
 from typing import Any
 
@@ -15,18 +15,23 @@ class StepsActor:
     """Holds the steps that the driver has not taken yet."""
 
     def __init__(self) -> None:
+        self._has_started = False
         self._steps: list[dict[str, float]] = []
+
+    def start(self) -> None:
+        self._has_started = True
 
     def add(self, metrics: dict[str, float]) -> None:
         self._steps.append(metrics)
 
-    def take(self) -> list[dict[str, float]]:
+    def take(self) -> tuple[bool, list[dict[str, float]]]:
         steps, self._steps = self._steps, []
-        return steps
+        return self._has_started, steps
 
 
 class Steps:
-    """Shows `on_step` the steps as they come, and again from the first if the training starts again."""
+    """Shows `on_step` the steps as they come, and again from the first if the training starts again; `has_started` is
+    whether it has been heard of."""
 
     def __init__(self, on_step: OnStep) -> None:
         here = ray.get_runtime_context().get_node_id()
@@ -34,6 +39,7 @@ class Steps:
         self.actor: Any = actor_class.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)  # it lives and dies with the driver
         ).remote()
+        self.has_started = False
         self._on_step = on_step
         self._asked: Any = None
 
@@ -42,7 +48,7 @@ class Steps:
         self._asked = self._asked or self.actor.take.remote()
         answered, _ = ray.wait([self._asked], timeout=timeout_s)
         if answered:
-            steps, self._asked = ray.get(self._asked), None
+            (self.has_started, steps), self._asked = ray.get(self._asked), None
             for metrics in steps:
                 self._on_step(metrics)
 

@@ -1,10 +1,12 @@
 """Whether every machine of a cluster sees the place that a run lies in."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medcritical_ray.config import Config
@@ -31,7 +33,8 @@ def check_storage(config: Config) -> None:
             _write(probe_file, token)
         _tell_faults(_ask_all(nodes, directory, probe_file, token, config.cluster.connect_timeout_s), directory)
     finally:
-        probe_file.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe_file.unlink()
 
 
 def _write(probe_file: Path, token: str) -> None:
@@ -82,7 +85,15 @@ def _ask_all(
             f"{names} did not say within {timeout_s:g} s whether run.directory = {directory!r} is there: raise "
             "cluster.connect_timeout_s, or see to these nodes"
         )
-    return {asked[ref]: ray.get(ref) for ref in answered}
+    return {asked[ref]: _answer(ref) for ref in answered}
+
+
+def _answer(ref: ray.ObjectRef) -> str | None:
+    try:
+        fault: str | None = ray.get(ref)
+    except RayError as error:
+        return f"it could not be asked: {str(error).strip().splitlines()[0]}"
+    return fault
 
 
 def _tell_faults(faults: dict[str, str | None], directory: str) -> None:

@@ -7,6 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_nodes
 from ray.util.state.exception import RayStateApiException
 
+from actors.cluster import node_of
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.fit import ClusterResources
 
@@ -53,6 +55,21 @@ def package_of(working_dir: Path) -> dict[str, int]:
     return files
 
 
+def resources_of(nodes: Sequence[Any], *, grows: bool) -> ClusterResources:
+    """What nodes, as Ray's state API has them, come to. The disk nobody tells from here: the job looks at its start."""
+    known = tuple(node_of(node.labels, node.resources_total) for node in nodes)
+    stores = [node.resources_total.get("object_store_memory", 0) / 2**30 for node in nodes]
+    return ClusterResources(
+        num_cpus=sum(node.num_cpus for node in known),
+        num_gpus=sum(node.num_gpus for node in known),
+        memory_gib=sum(node.memory_gib for node in known),
+        disk_gib=math.inf,
+        object_store_gib=min(stores, default=None),
+        nodes=known,
+        grows=grows,
+    )
+
+
 def _largest(files: dict[str, int]) -> str:
     entries: Counter[str] = Counter()
     for name, num_bytes in files.items():
@@ -84,22 +101,13 @@ class JobServer:
                 "both sides"
             )
 
-    def resources(self) -> ClusterResources:
-        """What the cluster has now. Nobody tells the disk from here: the job looks when it starts."""
+    def resources(self, *, grows: bool) -> ClusterResources:
+        """What the cluster has now; `grows` is for the config to say."""
         try:
             nodes = list_nodes(self.address, [("state", "=", "ALIVE")], limit=10_000, timeout=_ANSWER_S)
         except (RayStateApiException, OSError) as error:
             raise UserError(f"{self.address} does not tell what the cluster has: {error}") from None
-        totals = Counter[str]()
-        for node in nodes:
-            totals.update(node.resources_total)
-        return ClusterResources(
-            num_cpus=totals["CPU"],
-            num_gpus=totals["GPU"],
-            memory_gib=totals["memory"] / 2**30,
-            disk_gib=math.inf,
-            object_store_gib=min(node.resources_total.get("object_store_memory", 0) for node in nodes) / 2**30,
-        )
+        return resources_of(nodes, grows=grows)
 
     def submit(self, words: list[str], working_dir: Path, submission_id: str, metadata: dict[str, str]) -> None:
         """Sends the directory and has the command run in it. Raises UserError if the server refuses."""

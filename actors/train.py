@@ -1,16 +1,17 @@
 """SFT and DPO on Ray Train: shards of a Ray Dataset in, one Hugging Face policy directory out.
 
-A fit waits for all its workers to start, and its workers wait for each other at every step; `trainers.timeout_s` ends
-both waits.
+A fit waits for all its workers to start, for `trainers.start_timeout_s` at most, and its workers wait for each other at
+every step, for `trainers.timeout_s`.
 """
 
 import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -33,6 +34,7 @@ from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitT
 from medcritical_ray.files import atomic_directory
 from medcritical_ray.game import OnStep
 from medcritical_ray.mirror import Mirror
+from medcritical_ray.placement import written
 from medcritical_ray.tables import count_rows, part_paths
 
 _POLL_S = 0.2
@@ -52,7 +54,7 @@ def fit_sft(
     *,
     name: str,
     seed: int,
-    on_step: OnStep | None = None,
+    on_step: OnStep,
     mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Trains the policy in `model_dir` on a directory of demonstrations; leaves the result in `out_dir`.
@@ -61,8 +63,8 @@ def fit_sft(
     the metrics of each step. With a mirror, workers on other machines fetch the policy, and the result comes back,
     through its store. Returns the figures of `medcritical_ray.training.sft`.
 
-    Raises RunFailed with the cause, WaitTimeout after `trainers.timeout_s`, UserError for what the user can mend; then
-    there is no `out_dir`.
+    Raises RunFailed with the cause, WaitTimeout after one of the limits of `trainers`, UserError for what the user can
+    mend; then there is no `out_dir`.
     """
     task = SftTask(policy_dir=model_dir, config=config)
     return _fit(task, demonstrations_dir, out_dir, trainers, name, seed, on_step, mirror)
@@ -78,7 +80,7 @@ def fit_dpo(
     *,
     name: str,
     seed: int,
-    on_step: OnStep | None = None,
+    on_step: OnStep,
     mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """As `fit_sft`, on a directory of preference pairs, with the policy in `reference_dir` as DPO's reference."""
@@ -93,7 +95,7 @@ def _fit(
     trainers: TrainersConfig,
     name: str,
     seed: int,
-    on_step: OnStep | None,
+    on_step: OnStep,
     mirror: Mirror | None,
 ) -> dict[str, Any]:
     out_dir = out_dir.absolute()
@@ -103,7 +105,7 @@ def _fit(
         _quieten_this_process()
     _start_helpers_of_data()
     fits_dir = out_dir.with_name(f".{out_dir.name}.fits")
-    with _storage(fits_dir, mirror if trainers.num_workers else None) as storage, _shown(on_step) as steps:
+    with _storage(fits_dir, mirror if trainers.num_workers else None) as storage, closing(Steps(on_step)) as steps:
         assignment = Assignment(
             task=task,
             seed=seed,
@@ -111,7 +113,7 @@ def _fit(
             gradient_checkpointing=trainers.gradient_checkpointing,
             deadline=time.time() + trainers.timeout_s,
             timeout_s=trainers.timeout_s,
-            steps=steps and steps.actor,
+            steps=steps.actor,
             mirror=mirror,
             policy_out=None if trainers.num_workers else fits_dir / "policy",
         )
@@ -129,7 +131,7 @@ def _fit(
                 logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]  # as above
             ),
         )
-        return _take_policy(_wait_for(trainer, assignment, name, steps), out_dir)
+        return _take_policy(_wait_for(trainer, trainers, name, steps), out_dir)
 
 
 @contextmanager
@@ -149,18 +151,6 @@ def _storage(fits_dir: Path, mirror: Mirror | None) -> Iterator[dict[str, Any]]:
     finally:
         with suppress(OSError):  # the training is done, or has failed for a reason of its own
             filesystem.delete_dir(f"{root}/{name}")
-
-
-@contextmanager
-def _shown(on_step: OnStep | None) -> Iterator[Steps | None]:
-    if on_step is None:
-        yield None
-        return
-    steps = Steps(on_step)
-    try:
-        yield steps
-    finally:
-        steps.close()
 
 
 def _start_helpers_of_data() -> None:
@@ -217,33 +207,46 @@ def _scaling(trainers: TrainersConfig) -> ScalingConfig:
     )
 
 
-def _wait_for(trainer: TorchTrainer, assignment: Assignment, name: str, steps: Steps | None) -> ray.train.Result:
+def _wait_for(trainer: TorchTrainer, trainers: TrainersConfig, name: str, steps: Steps) -> ray.train.Result:
     """The result of the fit, which runs in a daemon thread, since it has no time limit of its own.
 
-    Workers end themselves at the deadline. If they do not, what is left of the fit ends with the job that started it.
+    Workers end themselves in time. If they do not, or never start, what is left of the fit ends with the job that
+    started it.
     """
     outcome: Future[ray.train.Result] = Future()
+    began = time.monotonic()
     Thread(target=_run, args=(trainer, outcome), daemon=True).start()
-    while not outcome.done() and time.time() < assignment.deadline + _GRACE_S:
+    while not outcome.done():
+        seconds = time.monotonic() - began
+        if seconds > trainers.start_timeout_s and not steps.has_started:
+            raise WaitTimeout(
+                f"{name}: {trainers.num_workers} training workers did not start in {trainers.start_timeout_s:g} s: "
+                f"{_lacking(trainers)}: bring such machines, free them, or raise trainers.start_timeout_s"
+            )
+        if seconds > trainers.timeout_s + _GRACE_S:
+            raise WaitTimeout(
+                f"{name}: {trainers.num_workers} training workers did not finish in {trainers.timeout_s:g} s: see "
+                "their logs, or raise trainers.timeout_s"
+            )
         wait([outcome], timeout=_POLL_S)
-        if steps:
-            steps.show_new()
-    if not outcome.done():
-        workers = trainer.scaling_config
-        raise WaitTimeout(
-            f"{name}: {workers.num_workers} training workers of {workers.resources_per_worker} each did not finish in "
-            f"{assignment.timeout_s:g} s: free these resources{_where(workers)}, or raise trainers.timeout_s"
-        )
-    if steps:
-        steps.show_rest()
+        steps.show_new()
+    steps.show_rest()
     try:
         return outcome.result()
     except TrainingFailedError as error:
         raise RunFailed(f"{name}: {_first_cause(error)}") from error
 
 
-def _where(workers: Any) -> str:
-    return f" on nodes labelled {workers.label_selector} (trainers.labels)" if workers.label_selector else ""
+def _lacking(trainers: TrainersConfig) -> str:
+    """What the workers take together, and what the nodes that may hold them have, whoever uses it."""
+    there = Counter[str]()
+    for node in ray.nodes():
+        if node["Alive"] and trainers.labels.items() <= node["Labels"].items():
+            there.update(node["Resources"])
+    needed = {"CPU": trainers.num_workers * trainers.num_cpus, "GPU": trainers.num_workers * trainers.num_gpus}
+    where = f" on nodes labelled {written(trainers.labels)} (trainers.labels)" if trainers.labels else ""
+    told = (f"{number:g} {what}s needed, {there[what]:g} there" for what, number in needed.items() if number)
+    return ", ".join(told) + where
 
 
 def _run(trainer: TorchTrainer, outcome: "Future[ray.train.Result]") -> None:

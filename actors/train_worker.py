@@ -43,9 +43,9 @@ Task = SftTask | DpoTask
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """What the workers of a fit are told. `deadline` is a time as `time.time()` gives it, `timeout_s` after the start;
-    rank 0 hands the metrics of each step to the actor `steps`, if there is one. Policies that are not on a worker's
-    machine are fetched by `mirror`. What a fit without workers trains is left in `policy_out`: nobody takes it from
-    there while the training ends."""
+    rank 0 tells the actor `steps` that it has started, and hands it the metrics of each step. Policies that are not on
+    a worker's machine are fetched by `mirror`. What a fit without workers trains is left in `policy_out`: nobody takes
+    it from there while the training ends."""
 
     task: Task
     seed: int
@@ -53,7 +53,7 @@ class Assignment:
     gradient_checkpointing: bool
     deadline: float
     timeout_s: float
-    steps: Any = None
+    steps: Any
     mirror: Mirror | None = None
     policy_out: Path | None = None
 
@@ -74,6 +74,8 @@ def train_worker(settings: dict[str, Assignment]) -> dict[str, Any] | MedCritica
 def _train(assignment: Assignment) -> dict[str, Any]:
     from medcritical_ray.training.workers import together
 
+    if ray.train.get_context().get_world_rank() == 0:
+        assignment.steps.start.remote()
     prepared = together(lambda: _prepare(assignment))
     model = ray.train.torch.prepare_model(prepared.model)
     with _steps_writer(assignment) as on_step:
@@ -113,12 +115,12 @@ def _steps_writer(assignment: Assignment) -> Iterator[Callable[[dict[str, float]
     from medcritical_ray.training.workers import any_worker
 
     device = ray.train.torch.get_device()
-    steps = assignment.steps if ray.train.get_context().get_world_rank() == 0 else None
+    is_first = ray.train.get_context().get_world_rank() == 0
     handed_over: list[Any] = []
 
     def on_step(metrics: dict[str, float]) -> None:
-        if steps is not None:
-            handed_over[:] = [steps.add.remote(metrics)]
+        if is_first:
+            handed_over[:] = [assignment.steps.add.remote(metrics)]
         if any_worker(time.time() > assignment.deadline, device):
             raise WaitTimeout(
                 f"training was at step {metrics['step']:.0f} of {metrics['num_steps']:.0f} after "

@@ -4,22 +4,20 @@ import argparse
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import options
 from jobs.cli import run_job
 from jobs.load import Load, ask_for, summary
+from jobs.servers import free_port, running
 
 if TYPE_CHECKING:
     from medcritical_ray.config import Config
@@ -69,7 +67,7 @@ def measure(policy: Path, args: argparse.Namespace, scratch: Path) -> dict[str, 
     from medcritical_ray.serving.tokenizer import write_tokenizer
 
     num_swaps = int(args.rounds * args.seconds / args.swap_every)
-    ports = _free_port(), _free_port()
+    ports = free_port(), free_port()
     (scratch / "tokenizer").mkdir()
     write_tokenizer(policy, scratch / "tokenizer")
     loads: dict[str, list[Load]] = {"served": [], "vllm": []}
@@ -133,12 +131,16 @@ def make_run(path: Path, policy: Path, config: "Config", *, num_versions: int, n
 
 @contextmanager
 def swapped(run: "RunDirectory", every_s: float) -> Iterator[None]:
-    """While the block lasts, the run adopts its next version every so many seconds."""
-    ended = threading.Event()
+    """While the block lasts, the run adopts its next version every so many seconds, up to the last that there is."""
+    from medcritical_ray.policies import PolicyStore
+
+    ended, last = threading.Event(), PolicyStore(run.policies).versions()[-1]
 
     def adopt() -> None:
         while not ended.wait(every_s):
             version = sum(1 for _ in (run.path / "iterations").iterdir())
+            if version > last:
+                return
             run.finish_iteration(version, {"adopted_version": version})
 
     thread = threading.Thread(target=adopt)
@@ -159,40 +161,19 @@ def vllm_server(policy: Path, config: "Config", tokenizer: Path, port: int) -> I
     settings |= {"tokenizer": tokenizer, "served_model_name": "policy", "generation_config": "vllm"}
     settings |= {"host": "127.0.0.1", "port": port, "disable_uvicorn_access_log": True}
     words = [word for name, value in settings.items() if name != "model" for word in _option(name, value)]
-    log = tokenizer.parent / "vllm.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(policy), *words],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        _await_answer(process, f"http://127.0.0.1:{port}/health", config.engines.start_timeout_s, log)
+    with running(
+        [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(policy), *words],
+        partial(urllib.request.urlopen, f"http://127.0.0.1:{port}/health", timeout=5),
+        tokenizer.parent / "vllm.log",
+        timeout_s=config.engines.start_timeout_s,
+        environment={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"},
+    ):
         yield
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
 
 
 def _option(name: str, value: Any) -> list[str]:
     words = name.replace("_", "-")
     return [f"--{words}" if value else f"--no-{words}"] if isinstance(value, bool) else [f"--{words}", str(value)]
-
-
-def _await_answer(process: "subprocess.Popen[bytes]", url: str, timeout_s: float, log: Path) -> None:
-    from medcritical_ray.errors import RunFailed, WaitTimeout
-
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RunFailed(f"vLLM's server ended: {log.read_text()[-500:]}")
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    raise WaitTimeout(f"vLLM's server did not answer in {timeout_s:g} s: free CPUs of this machine")
 
 
 def _prompts() -> list[str]:
@@ -207,12 +188,6 @@ def _has_gpu() -> bool:
     import ray
 
     return ray.cluster_resources().get("GPU", 0) >= 1
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:

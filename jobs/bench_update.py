@@ -5,6 +5,7 @@ import json
 import statistics
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,23 +54,23 @@ def _measure(policy: Path, engines: "EnginesConfig", repeats: int) -> dict[str, 
     An update reads the weights from disk and sends them through the object store, as after any training.
     """
     updates, restarts = [], []
-    pool = _started(policy, engines, name="bench-0")
-    for number in range(1, repeats + 1):
-        before = time.perf_counter()
-        pool.broadcast(number, policy)
-        between = time.perf_counter()
-        pool.close()
-        pool = _started(policy, engines, name=f"bench-{number}")
-        updates.append(between - before)
-        restarts.append(time.perf_counter() - between)
-    pool.close()
+    with ExitStack() as pools:
+        pool = _started(pools, policy, engines, name="bench-0")
+        for number in range(1, repeats + 1):
+            before = time.perf_counter()
+            pool.broadcast(number, policy)
+            between = time.perf_counter()
+            pools.close()
+            pool = _started(pools, policy, engines, name=f"bench-{number}")
+            updates.append(between - before)
+            restarts.append(time.perf_counter() - between)
     return {"update_s": _median_and_all(updates), "restart_s": _median_and_all(restarts)}
 
 
-def _started(policy: Path, engines: "EnginesConfig", *, name: str) -> "EnginePool":
+def _started(pools: ExitStack, policy: Path, engines: "EnginesConfig", *, name: str) -> "EnginePool":
     from actors.pool import EnginePool
 
-    pool = EnginePool(engines, 0, policy, name=name)
+    pool = pools.enter_context(EnginePool(engines, 0, policy, name=name))
     pool.wait_until_serving()
     return pool
 
@@ -80,9 +81,10 @@ def _median_and_all(seconds: list[float]) -> dict[str, Any]:
 
 def _engines(policy: Path, *, on_gpu: bool) -> "EnginesConfig":
     from medcritical_ray.config import EnginesConfig
+    from medcritical_ray.context import model_positions
 
-    declared = json.loads((policy / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", 1024)
-    return EnginesConfig(num_gpus=float(on_gpu), max_model_len=min(declared, 1024), kv_cache_gib=1.0)
+    max_model_len = min(model_positions(policy) or 1024, 1024)
+    return EnginesConfig(num_gpus=float(on_gpu), max_model_len=max_model_len, kv_cache_gib=1.0)
 
 
 def _table(result: dict[str, Any]) -> str:

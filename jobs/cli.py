@@ -66,9 +66,7 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
     try:
         _check_words(sys.argv[1:] if argv is None else argv)
         module = importlib.import_module(job) if isinstance(job, str) else job
-        parser = argparse.ArgumentParser(prog=_program(module), **texts_of(module))
-        module.add_arguments(parser)
-        args = parser.parse_args(argv)
+        args = parser_of(module).parse_args(argv)
         _check_paths(args)
         exit_code: int = module.run(args)
     except UserError as error:
@@ -89,6 +87,12 @@ def say(*lines: str, file: TextIO | None = None) -> None:
 
 def module_name(command: str) -> str:
     return f"jobs.{command.replace('-', '_')}"
+
+
+def parser_of(module: ModuleType) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=_program(module), **texts_of(module))
+    module.add_arguments(parser)
+    return parser
 
 
 def texts_of(module: ModuleType) -> dict[str, Any]:

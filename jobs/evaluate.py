@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +80,8 @@ def check_out(out: Path, questions: Path) -> None:
 
 def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:
     """The content of the result file: questions, figures of each policy, their comparison, the config."""
-    import torch
-
     from actors.cluster import connected
-    from jobs.evaluation_config import check_fit, checked_policy, evaluation_config
+    from jobs.evaluation_config import check_policies_fit, checked_policy, evaluation_config
     from jobs.terminal import EvaluationProgress
     from medcritical_ray.assessment import correct_by_question
     from medcritical_ray.provenance import find_run, stems_trained_on
@@ -95,20 +94,21 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     quarantine = keep_questions(
         args.questions, args.format, options.mapping_of(args.map), scratch / "questions.parquet"
     )
-    config, origin = evaluation_config(
+    config_where = partial(
+        evaluation_config,
         args.config,
         args.set,
         models,
         scratch / "questions.parquet",
         run=find_run(directories["policy"]),
-        has_gpu=torch.cuda.is_available(),
-        scratch=scratch,
     )
+    config, _ = config_where(has_gpu=False)  # what is wrong with it is told before anything starts
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
     check_labels(args.by, questions)
     trained_on = {name: stems_trained_on(directory, questions) for name, directory in directories.items()}
     with connected(config.cluster, scratch) as resources, EvaluationProgress(console) as progress:
-        check_fit(config, list(policies.values()), resources)
+        config, origin = config_where(has_gpu=resources.num_gpus >= 1)
+        check_policies_fit(config, list(policies.values()), resources)
         figures = {
             name: measure(config, name, policy, directories[name], questions, scratch, progress)
             for name, policy in policies.items()
@@ -173,15 +173,15 @@ def measure(
 ) -> dict[str, Any]:
     """The figures of one policy, with engines of its own: two policies need not have the same architecture."""
     from actors.team import RayTeam
-    from jobs.evaluation_config import serving_config
+    from jobs.evaluation_config import config_of_policy
     from medcritical_ray.assessment import Player, assess_on, correct_by_question
     from medcritical_ray.game import Session
 
     progress.start_phase(0, f"starting engines for {directory}")
     started = time.monotonic()
-    serving = serving_config(config, policy, name)
-    with RayTeam(serving) as team:
-        session = Session(config=serving, team=team, progress=progress)
+    served = config_of_policy(config, policy, name)
+    with RayTeam(served) as team:
+        session = Session(config=served, team=team, progress=progress)
         player = Player("generator", policy.version, directory)
         figures = assess_on(session, 0, player, player, questions, scratch / name).to_dict()
     progress.finish_phase(0, str(directory), time.monotonic() - started, {"num_questions": questions.num_questions})

@@ -3,16 +3,12 @@
 from pathlib import Path
 
 from medcritical_ray.config import Config
-from medcritical_ray.config_files import dump_config, load_config
+from medcritical_ray.config_files import load_config, with_overrides
 from medcritical_ray.context import check_context, longest_prompt_tokens, model_positions
 from medcritical_ray.errors import UserError
-from medcritical_ray.estimates import DRIVER_GIB, engine_memory_gib
 from medcritical_ray.files import read_json
-from medcritical_ray.fit import ClusterResources, engine_shortfalls
-from medcritical_ray.gpu_memory import engine_memory
+from medcritical_ray.fit import ClusterResources, check_engines_fit
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
-from medcritical_ray.placement import label_shortfalls
-from medcritical_ray.plan import engines_claim
 from medcritical_ray.policies import COMPLETE, MANIFEST
 from medcritical_ray.prepare import run_config
 from medcritical_ray.question_set import QuestionSet
@@ -42,7 +38,6 @@ def evaluation_config(
     *,
     run: RunDirectory | None,
     has_gpu: bool,
-    scratch: Path,
 ) -> tuple[Config, str]:
     """The config and where it comes from: `file`, else the run, else the one that is shipped, fitted to the models.
 
@@ -51,9 +46,10 @@ def evaluation_config(
     source = file or CONFIGS / ("evaluate_gpu.toml" if has_gpu else "evaluate_cpu.toml")
     origin = str(source)
     if file is None and run is not None:
-        source, origin = scratch / "run.toml", str(run.path / "run.json")
-        source.write_text(dump_config(run_config(run, "name one with --config")), encoding="utf-8")
-    config = load_config(source, overrides)
+        origin = str(run.path / "run.json")
+        config = with_overrides(run_config(run, "name one with --config"), overrides, origin)
+    else:
+        config = load_config(source, overrides)
     corrected = config.evaluate.corrected_share > 0
     asked = QuestionSet.whole(questions, BLOCK_SIZE)
     longest = {model: longest_prompt_tokens(model, asked, corrected=corrected) for model in models}
@@ -85,7 +81,7 @@ def fitted(config: Config, longest: dict[Path, int]) -> list[str]:
     ]
 
 
-def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
+def config_of_policy(config: Config, policy: ServedPolicy, name: str) -> Config:
     """The config for the engines of one policy, made for adapters of its rank or for none; `name` tells its engines
     from others."""
     dpo = config.dpo.model_copy(update={"method": "full"})
@@ -103,29 +99,7 @@ def serving_config(config: Config, policy: ServedPolicy, name: str) -> Config:
     return config.model_copy(update=parts)
 
 
-def check_fit(config: Config, policies: list[ServedPolicy], resources: ClusterResources) -> None:
+def check_policies_fit(config: Config, policies: list[ServedPolicy], resources: ClusterResources) -> None:
     """Raises UserError, naming what is short and what to change, if the engines of one policy at a time do not fit."""
-    engines = config.engines
-    sizes = [check_model(policy.model_dir) for policy in policies]
-    memory_gib = max(engine_memory_gib(config, size) for size in sizes)
-    num = engines.num_engines
-    needs = (
-        ("CPUs", num * engines.num_cpus, resources.num_cpus, "engines.num_cpus"),
-        ("GPUs", num * engines.num_gpus, resources.num_gpus, "engines.num_gpus (0 runs on the CPU)"),
-        ("GiB of memory", num * memory_gib + DRIVER_GIB, resources.memory_gib, "engines.kv_cache_gib"),
-    )
-    shortfalls = [
-        f"{needed:.3g} {what} needed, {there:.3g} there: lower engines.num_engines or {key}"
-        for what, needed, there, key in needs
-        if needed > there
-    ]
-    if engines.num_gpus > 0 and resources.gpu_memory_gib:
-        served = (
-            engine_memory(serving_config(config, policy, ""), size)
-            for policy, size in zip(policies, sizes, strict=True)
-        )
-        largest = max(served, key=lambda engine: engine.needed_gib())
-        shortfalls += engine_shortfalls(largest, resources.gpu_memory_gib)
-    shortfalls += label_shortfalls([engines_claim(config, num, num * memory_gib)], resources.nodes)
-    if shortfalls:
-        raise UserError("the engines do not fit the cluster: " + "; ".join(shortfalls))
+    served = [(config_of_policy(config, policy, ""), check_model(policy.model_dir)) for policy in policies]
+    check_engines_fit(served, config.engines.num_engines, resources, knob="engines.num_engines")

@@ -44,7 +44,10 @@ def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clien
 
 def summary(loads: list[Load]) -> dict[str, Any]:
     """The figures of all measurements of a server together."""
-    latencies = sorted(latency for load in loads for latency in load.latencies_s)
+    import numpy as np
+
+    latencies = [latency for load in loads for latency in load.latencies_s]
+    p50_s, p99_s = np.quantile(latencies or [np.nan], [0.5, 0.99])
     seconds = sum(load.seconds for load in loads)
     failures = [failure for load in loads for failure in load.failures]
     return {
@@ -52,8 +55,8 @@ def summary(loads: list[Load]) -> dict[str, Any]:
         "num_failed": len(failures),
         "failures": failures[:5],
         "requests_per_s": round(len(latencies) / seconds, 2),
-        "p50_s": round(_quantile(latencies, 0.5), 4),
-        "p99_s": round(_quantile(latencies, 0.99), 4),
+        "p50_s": round(float(p50_s), 4),
+        "p99_s": round(float(p99_s), 4),
         "num_models": len({model for load in loads for model in load.models}),
     }
 
@@ -83,7 +86,3 @@ def _answer(connection: http.client.HTTPConnection, model: str, prompt: str) -> 
         raise ValueError(f"{response.status}: {body[:200]!r}")
     answer: dict[str, Any] = json.loads(body)
     return answer
-
-
-def _quantile(values: list[float], share: float) -> float:
-    return values[min(int(share * len(values)), len(values) - 1)] if values else float("nan")

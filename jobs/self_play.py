@@ -81,7 +81,7 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
     from medcritical_ray.files import read_json
 
     console = wide_console()
-    with opened(config, resume=resume, command=command) as run:
+    with opened_to_play(config, resume=resume, command=command) as run:
         if not run.summary_file.exists():
             with seated(config, run, console, command) as game:
                 play_to_the_end(game)
@@ -90,26 +90,21 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
 
 
 @contextmanager
-def opened(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
+def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
     """The run, locked, and connected to a cluster that has room for it unless it is finished."""
-    from actors.cluster import connected, is_submitted_job
-    from actors.storage import check_storage
-    from medcritical_ray.locations import check_outlives_job
+    from actors.cluster import connected
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.trackers import check_tracker
 
     check_tracker(config.run)
-    if is_submitted_job():
-        check_outlives_job("run.directory", config.run.directory)
+    check_outlives("run.directory", config.run.directory)
     plan = plan_of(config)
     with ExitStack() as stack:
 
-        def admit() -> None:
-            resources = stack.enter_context(connected(config.cluster, run_path(config)))
-            check_fit(plan, resources)
-            check_storage(config)
+        def enter() -> None:
+            admit(config, plan, stack.enter_context(connected(config.cluster, run_path(config))))
 
-        yield stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=admit))
+        yield stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=enter))
 
 
 @contextmanager
@@ -203,13 +198,22 @@ def plan_of(config: "Config") -> "Plan":
     return make_plan(config, student_size(config))
 
 
-def check_fit(plan: "Plan", resources: "ClusterResources") -> None:
-    from medcritical_ray.errors import UserError
-    from medcritical_ray.fit import compare
+def check_outlives(what: str, directory: str) -> None:
+    """Raises UserError if this process is a submitted job, and the directory is gone with it."""
+    from actors.job_page import submission_id
+    from medcritical_ray.locations import check_outlives_job
 
-    shortfalls = compare(plan, resources)
-    if shortfalls:
-        raise UserError("the plan does not fit the cluster: " + "; ".join(shortfalls))
+    if submission_id():
+        check_outlives_job(what, directory)
+
+
+def admit(config: "Config", plan: "Plan", resources: "ClusterResources") -> None:
+    """Raises UserError if the plan does not fit the cluster, or if a machine of it does not see where the run lies."""
+    from actors.storage import check_storage
+    from medcritical_ray.fit import check_fit
+
+    check_fit(plan, resources)
+    check_storage(config)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ import logging
 import signal
 import socket
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
     from medcritical_ray.config import Config
+    from medcritical_ray.fit import ClusterResources
     from medcritical_ray.run_directory import RunDirectory
 
 SUMMARY = "serve every policy of a run behind the OpenAI API, also while the run goes on"
@@ -28,6 +28,7 @@ EXAMPLES = (
     "medcritical serve --run runs/demo --host 0.0.0.0 --port 8080 --api-key-file keys.txt",
     "medcritical serve --run runs/demo --set serve.max_tokens=512",
 )
+_ELSEWHERE = "serve this run on another cluster (cluster.address)"
 LOOK_S = 0.5
 ANSWER_S = 10.0
 
@@ -46,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted or terminated. Raises UserError before anything starts if an input is wrong."""
     from actors.cluster import connected
 
-    run, config = opened(args.run, args.set)
-    check_access(args.host, args.port, args.api_key_file)
+    run, config = run_and_config(args.run, args.set)
+    check_access(args.host, args.api_key_file)
     with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        check_fit(config, resources)
+        check_replicas_fit(run, config, resources)
         with serving(run, config, args.host, args.port, args.api_key_file) as name:
             print(f"{name}: http://{_shown(args.host)}:{args.port}/v1", flush=True)
             signal.pause()
@@ -66,76 +67,93 @@ def application(args: dict[str, Any]) -> "Application":
     unknown = sorted(args.keys() - {"run", "api_key_file", "set"})
     if unknown or not {"run", "api_key_file"} <= args.keys():
         raise UserError(f"args: must be run, api_key_file and perhaps set, not {', '.join(sorted(args)) or 'nothing'}")
-    run, config = opened(Path(args["run"]), args.get("set", []))
+    run, config = run_and_config(Path(args["run"]), args.get("set", []))
     from actors.serving import make_application
 
     return make_application(run.path, config, Path(args["api_key_file"]))
 
 
-def opened(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Config]":
+def run_and_config(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Config]":
     """The run and its config. Raises UserError if there is none, or no policy in it."""
-    from medcritical_ray.config_files import dump_config, load_config
+    from medcritical_ray.config_files import with_overrides
     from medcritical_ray.policies import PolicyStore
     from medcritical_ray.prepare import run_config
-    from medcritical_ray.run_directory import RunDirectory
 
-    run = RunDirectory(path.resolve())
-    if not run.exists():
-        raise UserError(f"--run {path}: no run there: must be the directory of a run, such as runs/demo")
+    run = options.opened_run(path.resolve())
     if not PolicyStore(run.policies).versions():
         raise UserError(f"--run {path}: the run has published no policy yet: wait until stage 1 is done")
-    with tempfile.TemporaryDirectory(prefix="medcritical-serve-") as scratch:
-        file = Path(scratch) / "run.toml"
-        file.write_text(dump_config(run_config(run, "serve it with the version that made it")), encoding="utf-8")
-        return run, load_config(file, overrides)
+    config = run_config(run, "serve it with the version that made it")
+    return run, with_overrides(config, overrides, str(run.path / "run.json"))
 
 
-def check_access(host: str, port: int, key_file: Path | None) -> None:
-    """Raises UserError if anybody could ask, if there is no key to ask with, or if the port cannot be had."""
+def check_access(host: str, key_file: Path | None) -> None:
+    """Raises UserError if anybody could ask, or if there is no key to ask with."""
     from medcritical_ray.serving.keys import is_loopback, read_keys
 
     if key_file is not None:
         read_keys(key_file)
     elif not is_loopback(host):
         raise UserError(f"--host {host}: anybody who reaches it could ask: name keys with --api-key-file")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises UserError if the port cannot be had."""
     try:
         socket.create_server((host, port)).close()
     except (OSError, OverflowError) as error:
         raise UserError(f"--host {host} --port {port}: cannot listen there: {error}") from None
 
 
-def check_fit(config: "Config", resources: Any) -> None:
-    """Raises UserError if the cluster has too few CPUs or GPUs for the engines."""
-    engines, num = config.engines, config.serve.num_replicas
-    for what, needed, there in (
-        ("CPUs", num * engines.num_cpus, resources.num_cpus),
-        ("GPUs", num * engines.num_gpus, resources.num_gpus),
-    ):
-        if needed > there:
-            key = f"serve.num_replicas or engines.num_{what.lower()}"
-            raise UserError(f"{needed:g} {what} needed, {there:g} there: lower {key}")
+def check_others(name: str, others: Collection[str], key_file: Path | None) -> None:
+    """Raises UserError if the applications of a Serve that is there already leave no room for one of this name, or if
+    anybody could ask: that Serve listens where it was told to, whatever --host says."""
+    if name in others:
+        raise UserError(f"Serve has an application {name!r} on this cluster already: end that one, or {_ELSEWHERE}")
+    if key_file is None:
+        raise UserError("Serve runs on this cluster already, for whoever reaches it: name keys with --api-key-file")
+
+
+def check_replicas_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
+    """Raises UserError, naming what is short and what to change, if the engines do not fit the cluster."""
+    from medcritical_ray.fit import check_engines_fit
+    from medcritical_ray.model_files import check_model
+    from medcritical_ray.policies import PolicyStore
+    from medcritical_ray.run_state import adopted_version
+    from medcritical_ray.served import served_policy
+
+    version = adopted_version(run)
+    first = served_policy(version, PolicyStore(run.policies).get(version).path)
+    served = [(config, check_model(first.model_dir))]
+    check_engines_fit(served, config.serve.num_replicas, resources, knob="serve.num_replicas")
 
 
 @contextmanager
 def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_file: Path | None) -> Iterator[str]:
     """Yields the application's name, that of the run, once it answers; it is gone when the block ends."""
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     from actors.cluster import joined_address
     from actors.serving import make_application
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    name = run.path.name
+    name, before = run.path.name, serve.status()
+    if before.proxies:
+        check_others(name, before.applications, key_file)
+    else:
+        check_port(host, port)
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
     target = serve.RunTarget(make_application(run.path, config, key_file), name=name, route_prefix="/")
     try:
+        check_answer(host, port)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
         await_running(name, config.engines.start_timeout_s)
-        check_answer(host, port)
         yield name
+    except RayServeException as error:
+        raise UserError(f"{getattr(error, 'cause', error)} End the other one, or {_ELSEWHERE}") from None
     finally:
         serve.delete(name)
-        if joined_address(config.cluster) and not serve.status().applications:  # those of others stay
+        if joined_address(config.cluster) and not before.proxies and not serve.status().applications:
             serve.shutdown()
 
 

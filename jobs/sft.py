@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plays stage 1 of the run that the config describes, and says what plays on. Raises UserError or RunFailed."""
-    from jobs.self_play import accounted_for, opened, seated
+    from jobs.self_play import accounted_for, opened_to_play, seated
     from jobs.terminal import print_stage_one, wide_console
     from medcritical_ray.config_files import load_config
     from medcritical_ray.run_directory import STAGE_ONE
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     config, console = load_config(args.config, args.set), wide_console()
     again, plays_on = (options.command_line(command, args, "--resume") for command in ("sft", "self-play"))
-    with opened(config, resume=args.resume, command=again) as directory:
+    with opened_to_play(config, resume=args.resume, command=again) as directory:
         with seated(config, directory, console, again) as game, accounted_for(directory):
             stage_one(game)
             note_stage_one_alone(directory, plays_on)

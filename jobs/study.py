@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     Started again with the same directory, it goes on where it stopped.
     """
+    from jobs.self_play import check_outlives
     from jobs.study_figure import draw_study
     from jobs.terminal import wide_console
     from medcritical_ray.config_files import load_config
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: must be at least 1")
+    check_outlives("--out", str(args.out))
     config, out = load_config(args.config, args.set), args.out.absolute()
     check_writable(out / "study.json", "--out")
     seeds = range(config.run.seed, config.run.seed + args.seeds)
@@ -62,7 +64,7 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     """Plays the runs that are not finished, one after the other, those of a seed with the same engines."""
     from actors.cluster import connected
     from actors.team import RayTeam
-    from jobs.self_play import check_fit, plan_of
+    from jobs.self_play import admit, plan_of
     from medcritical_ray.opening import check_reviewers
     from medcritical_ray.study import TRUNK, arm_run, is_finished
     from medcritical_ray.trackers import check_tracker
@@ -75,8 +77,8 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     check_tracker(configs[waiting[0]].run)
     num_played = 0
     with connected(configs[waiting[0]].cluster, out) as resources:
-        for plan in plans:
-            check_fit(plan, resources)
+        for key, plan in zip(waiting, plans, strict=True):
+            admit(configs[key], plan, resources)
         for seed in dict.fromkeys(seed for seed, _ in waiting):
             # A fresh student's tokenizer is its seed's own, and engines load theirs once.
             with RayTeam(configs[seed, TRUNK]) as team:

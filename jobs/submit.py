@@ -7,10 +7,9 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from jobs.cli import COMMANDS, run_job, say
+from jobs.cli import COMMANDS, module_name, parser_of, run_job, say
 
 if TYPE_CHECKING:
     from actors.submission import JobServer
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     name = config.run.name if config else command
     submission_id = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     metadata = {"run": name, "command": command, "medcritical_ray": __version__}
-    entrypoint = ["python", "-m", f"jobs.{command.replace('-', '_')}", *words[1:]]
+    entrypoint = ["python", "-m", module_name(command), *words[1:]]
     server.submit(entrypoint, args.working_dir, submission_id, metadata)
     say(f"job {submission_id} is on {args.address}; see `ray job status`, `ray job logs` and `ray job stop`")
     return server.follow(submission_id) if args.wait else 0
@@ -69,10 +68,7 @@ def parse_command(words: list[str]) -> tuple[str, argparse.Namespace]:
     if command not in COMMANDS or command == "submit":
         known = ", ".join(name for name in COMMANDS if name != "submit")
         raise UserError(f"{command or 'no command'}: must be one of {known}, as in `submit -- self-play --config FILE`")
-    module: ModuleType = importlib.import_module(f"jobs.{command.replace('-', '_')}")
-    parser = argparse.ArgumentParser(prog=f"medcritical {command}", description=module.SUMMARY)
-    module.add_arguments(parser)
-    return command, parser.parse_args(words[1:])
+    return command, parser_of(importlib.import_module(module_name(command))).parse_args(words[1:])
 
 
 def checked_config(
@@ -106,16 +102,18 @@ def checked_config(
 
 def check_plan(config: "Config", server: "JobServer") -> None:
     """Raises UserError if the run does not fit the cluster. Of a student that is only there, the job itself sees to
-    that when it starts."""
-    from jobs.self_play import check_fit, plan_of
+    that when it starts; of one whose config.json is here, the weights need not be."""
     from medcritical_ray.errors import UserError
+    from medcritical_ray.fit import check_fit
+    from medcritical_ray.opening import expected_size
+    from medcritical_ray.plan import make_plan
 
     try:
-        plan = plan_of(config)
+        size, _ = expected_size(config)
     except UserError as error:
         say(f"not checked from here whether the plan fits: {error}", file=sys.stderr)
         return
-    check_fit(plan, server.resources())
+    check_fit(make_plan(config, size), server.resources(grows=config.cluster.autoscales))
 
 
 if __name__ == "__main__":

@@ -172,8 +172,8 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         "parse_rate": "parsed",
         "finish_rate": "finished",
         "agreement_rate": "text agrees",
-        "wrong_to_right": "wrong to right",
-        "right_to_wrong": "right to wrong",
+        "wrong_to_right": "repaired",
+        "right_to_wrong": "broken",
     }
     rows = {
         shown: str(Proportion(figures[name]["k"], figures[name]["n"]))
@@ -187,7 +187,7 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         mean = figures["mean_accuracy"]
         rows["one sample"] = f"{_percent(mean['value'])} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
     if "wrong_to_right_by_guessing" in figures:
-        rows["wrong to right, guessing"] = _percent(figures["wrong_to_right_by_guessing"])
+        rows["repaired, by guessing"] = _percent(figures["wrong_to_right_by_guessing"])
     if "pass_at" in figures:
         rows |= {f"pass@{k}": _percent(chance) for k, chance in figures["pass_at"].items()}
         rows["entropy, bits"] = f"{figures['answer_entropy_bits']:.2f}"

@@ -27,12 +27,12 @@ def load_config(path: str | Path, overrides: list[str]) -> Config:
 
     An override's value is read as TOML, and as a string if it is none.
     """
-    values = _read_toml(Path(path))
-    overridden = [_override(values, override) for override in overrides]
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError(describe_errors(str(path), error, overridden)) from None
+    return _config(_read_toml(Path(path)), overrides, str(path))
+
+
+def with_overrides(config: Config, overrides: list[str], where: str) -> Config:
+    """The config that stands at `where`, with overrides as `load_config` takes them. Raises UserError."""
+    return _config(config.model_dump(exclude_none=True), overrides, where)
 
 
 def describe_errors(where: str, error: ValidationError, overridden: Sequence[str] = ()) -> str:
@@ -43,6 +43,14 @@ def describe_errors(where: str, error: ValidationError, overridden: Sequence[str
 def dump_config(config: Config) -> str:
     """The config as TOML that `load_config` reads back. Keys without a value are left out: TOML cannot write them."""
     return tomli_w.dumps(config.model_dump(exclude_none=True))
+
+
+def _config(values: dict[str, Any], overrides: list[str], where: str) -> Config:
+    overridden = [_override(values, override) for override in overrides]
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(describe_errors(where, error, overridden)) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

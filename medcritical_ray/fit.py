@@ -1,12 +1,16 @@
 """What a cluster lacks for a plan: what is short, how much there is, and which keys to change."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory
-from medcritical_ray.placement import Node, label_shortfalls
-from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
+from medcritical_ray.config import Config
+from medcritical_ray.errors import UserError
+from medcritical_ray.estimates import DRIVER_GIB, engine_memory_gib
+from medcritical_ray.gpu_memory import EngineMemory, TrainerMemory, engine_memory
+from medcritical_ray.model_files import ModelSize
+from medcritical_ray.placement import Claim, Node, label_shortfalls
+from medcritical_ray.plan import Plan, engines_claim, memory_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +31,13 @@ class ClusterResources:
     grows: bool = False
 
 
+def check_fit(plan: Plan, resources: ClusterResources) -> None:
+    """Raises UserError with what the cluster lacks for the plan, if anything."""
+    shortfalls = compare(plan, resources)
+    if shortfalls:
+        raise UserError("the plan does not fit the cluster: " + "; ".join(shortfalls))
+
+
 def compare(plan: Plan, resources: ClusterResources) -> list[str]:
     """What the cluster lacks for the plan, one line each."""
     of_machines = [] if resources.grows else _shortfalls_of_machines(plan, resources)
@@ -34,11 +45,36 @@ def compare(plan: Plan, resources: ClusterResources) -> list[str]:
     return [*of_machines, *_shortfalls_of_any_number(plan, resources), *of_gpus]
 
 
+def check_engines_fit(
+    served: Sequence[tuple[Config, ModelSize]], num_engines: int, resources: ClusterResources, *, knob: str
+) -> None:
+    """Raises UserError, naming what is short and what to change, if engines do not fit that serve one of these models
+    at a time, each with its config, and train none. `knob` is the key that says how many engines there are."""
+    config = served[0][0]
+    claim = engines_claim(config, num_engines, max(engine_memory_gib(*each) for each in served), knob)
+    shortfalls = [] if resources.grows else list(_shortfalls_of_engines(claim, resources))
+    if config.engines.num_gpus and resources.gpu_memory_gib:
+        largest = max((engine_memory(*each) for each in served), key=EngineMemory.needed_gib)
+        shortfalls += engine_shortfalls(largest, resources.gpu_memory_gib)
+    if shortfalls:
+        raise UserError("the engines do not fit the cluster: " + "; ".join(shortfalls))
+
+
+def _shortfalls_of_engines(claim: Claim, resources: ClusterResources) -> Iterator[str]:
+    for what, unit, needed, there, key in (
+        ("CPUs", "", claim.num_cpus, resources.num_cpus, "engines.num_cpus"),
+        ("GPUs", "", claim.num_gpus, resources.num_gpus, "engines.num_gpus (0 runs on the CPU)"),
+        ("memory", " GiB", claim.memory_gib + DRIVER_GIB, resources.memory_gib, "engines.kv_cache_gib"),
+    ):
+        if needed > there:
+            yield f"{what}: {needed:.3g}{unit} needed, {there:.3g}{unit} there: lower {claim.knobs} or {key}"
+    yield from label_shortfalls([claim], resources.nodes)
+
+
 def _shortfalls_of_machines(plan: Plan, resources: ClusterResources) -> Iterator[str]:
     if plan.num_cpus > resources.num_cpus:
-        needed = f"{plan.num_cpus:g} needed ({DATA_CPUS:g} of them for Ray Data)"
         knobs = "engines.num_engines, engines.num_cpus, trainers.num_workers or trainers.num_cpus"
-        yield f"CPUs: {needed}, {resources.num_cpus:g} there: lower {knobs}"
+        yield f"CPUs: {plan.num_cpus:g} needed, {resources.num_cpus:g} there: lower {knobs}"
     if plan.num_gpus > resources.num_gpus:
         knobs = "engines.num_engines, engines.num_gpus, trainers.num_workers or trainers.num_gpus"
         yield f"GPUs: {plan.num_gpus} needed, {resources.num_gpus:g} there: lower {knobs}"

@@ -98,11 +98,11 @@ _TRAINING = (
     _of_phase("training_margin_nats", "How much more the policy prefers chosen to rejected than the reference does."),
     _of_phase("training_chosen_logprob_nats", "Mean log-probability of the chosen texts."),
     _of_phase("training_rejected_logprob_nats", "Mean log-probability of the rejected texts."),
-    _of_phase("training_preference_ratio", "Share of pairs preferred more strongly than by the reference."),
+    _of_phase("training_preference_accuracy_ratio", "Share of pairs preferred more strongly than by the reference."),
     _of_phase("held_out_loss", "Loss on held-out pairs, `before` and `after` the training.", "moment"),
     _of_phase("held_out_margin_nats", "Margin on held-out pairs.", "moment"),
     _of_phase("held_out_chosen_logprob_nats", "Mean log-probability of the chosen held-out texts.", "moment"),
-    _of_phase("held_out_preference_ratio", "Share of held-out pairs preferred more strongly.", "moment"),
+    _of_phase("held_out_preference_accuracy_ratio", "Share of held-out pairs preferred more strongly.", "moment"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_FLEET, *_PHASES, *_OUTCOME, *_ROLLOUTS, *_TRAINING)}

@@ -14,9 +14,6 @@ from medcritical_ray.gpu_sharing import GpuUse, gpu_uses, gpus_for, num_gpus
 from medcritical_ray.model_files import ModelSize
 from medcritical_ray.placement import Claim
 
-DATA_CPUS = 1.0
-"""CPUs that must stay free for Ray Data: where actors hold all of them, reading the pairs waits for ever."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -65,7 +62,7 @@ def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
         rows=estimates.estimate_rows(config),
         num_engines=num_engines,
         num_workers=trainers.num_workers,
-        num_cpus=num_engines * engines.num_cpus + trainers.num_workers * trainers.num_cpus + DATA_CPUS,
+        num_cpus=num_engines * engines.num_cpus + trainers.num_workers * trainers.num_cpus,
         num_gpus=num_gpus(config),
         engines_memory_gib=num_engines * estimates.engine_memory_gib(config, size),
         trainers_memory_gib=(trainers.num_workers or 1) * estimates.trainer_memory_gib(config, size),
@@ -74,13 +71,13 @@ def make_plan(config: Config, model_size: ModelSize | None) -> Plan:
         engine=engine_memory(config, size) if engines.num_gpus > 0 else None,
         trainer=trainer_memory(config, size) if trainers.num_gpus > 0 else None,
         gpu_uses=gpu_uses(config),
-        engines_claim=engines_claim(config, num_engines, num_engines * estimates.engine_memory_gib(config, size)),
+        engines_claim=engines_claim(config, num_engines, estimates.engine_memory_gib(config, size)),
         trainers_claim=_trainers_claim(config, size),
         disk_gib=estimates.disk_gib(config, size),
     )
 
 
-def engines_claim(config: Config, num_engines: int, memory_gib: float) -> Claim:
+def engines_claim(config: Config, num_engines: int, gib_each: float, knob: str = "engines.num_engines") -> Claim:
     engines = config.engines
     return Claim(
         who="engines",
@@ -88,8 +85,8 @@ def engines_claim(config: Config, num_engines: int, memory_gib: float) -> Claim:
         labels=engines.labels,
         num_cpus=num_engines * engines.num_cpus,
         num_gpus=gpus_for(num_engines * [engines.num_gpus]),
-        memory_gib=memory_gib,
-        knobs="engines.num_engines",
+        memory_gib=num_engines * gib_each,
+        knobs=knob,
     )
 
 

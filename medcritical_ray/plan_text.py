@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from medcritical_ray.gpu_memory import EngineMemory
 from medcritical_ray.placement import Claim, written
-from medcritical_ray.plan import DATA_CPUS, Plan, memory_terms
+from medcritical_ray.plan import Plan, memory_terms
 
 
 def describe(plan: Plan) -> str:
@@ -18,7 +18,7 @@ def describe(plan: Plan) -> str:
         f"at most {rows.num_corrections:,} corrections and {rows.num_pairs:,} pairs",
         "engines": f"{plan.num_engines}{_where(plan.engines_claim)}",
         "training workers": f"{plan.num_workers}{_where(plan.trainers_claim)}",
-        "CPUs": f"{plan.num_cpus:g}, {DATA_CPUS:g} of them for Ray Data",
+        "CPUs": f"{plan.num_cpus:g}",
         "GPUs": f"{plan.num_gpus}",
         "memory": f"{plan.memory_gib:.1f} GiB: {memory_terms(plan)}",
         "disk": f"{plan.disk_gib:.1f} GiB",

@@ -16,13 +16,13 @@ _STEP_METRICS = {
     "margin": "training_margin_nats",
     "chosen_logp": "training_chosen_logprob_nats",
     "rejected_logp": "training_rejected_logprob_nats",
-    "accuracy": "training_preference_ratio",
+    "accuracy": "training_preference_accuracy_ratio",
 }
 _HELD_OUT_METRICS = {
     "loss": "held_out_loss",
     "margin": "held_out_margin_nats",
     "chosen_logp": "held_out_chosen_logprob_nats",
-    "accuracy": "held_out_preference_ratio",
+    "accuracy": "held_out_preference_accuracy_ratio",
 }
 _CORRECTOR_METRICS = {
     "wrong_to_right": "repaired_ratio",

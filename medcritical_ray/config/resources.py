@@ -88,6 +88,11 @@ class TrainersConfig(Part):
         description="Keep only the input of each layer and compute the rest again in the backward pass; on GPUs only.",
     )
     max_failures: int = Field(default=2, ge=0, description="Times that a training starts again after a worker died.")
+    start_timeout_s: float = Field(
+        default=900.0,
+        gt=0,
+        description="Seconds until a training's workers start; their machines may have to come first.",
+    )
     timeout_s: float = Field(default=86_400.0, gt=0, description="Seconds for one training, SFT or DPO.")
 
 

@@ -27,8 +27,8 @@ repeated: the policy attempts questions, the exam's key grades the attempts, {re
 kept unless it is worse on questions set aside for that (dev)."""
 _READING = """\
 Accuracy is the share of the test questions that the policy answers rightly, decoding greedily; what is cut off or
-cannot be read counts as wrong. Wrong to right: repairs of wrong answers that reach the key, told that the answer is
-wrong; by guessing: what a blind guess among the other options would make of it. Right to wrong: right answers that are
+cannot be read counts as wrong. Repaired: repairs of wrong answers that reach the key, told that the answer is
+wrong; by guessing: what a blind guess among the other options would make of it. Broken: right answers that are
 wrong after a check that was told nothing. All intervals are 95 % Wilson intervals."""
 _LIMITS = """\
 For research on how small models learn from their own corrected mistakes, and on exam questions with lettered options.
@@ -116,7 +116,7 @@ def _verdict(stage: Stage) -> str:
 
 
 def _results(facts: Facts) -> str:
-    rows = [["policy", "accuracy on test", "wrong to right", "by guessing", "right to wrong"]]
+    rows = [["policy", "accuracy on test", "repaired", "by guessing", "broken"]]
     rows += [[_stage_name(stage, facts), *_figures(stage)] for stage in facts.stages]
     text = f"{_table(rows)}\n\n{_READING} {_use_of_test(facts.questions)}"
     if facts.config.correct.policy != "latest":

@@ -58,12 +58,12 @@ def make_app(service: Service, keys: Sequence[bytes]) -> Starlette:
 
     async def models(request: Request) -> Response:
         check(request)
-        return JSONResponse({"object": "list", "data": service.models()})
+        return JSONResponse({"object": "list", "data": await asyncio.to_thread(service.models)})
 
     async def model(request: Request) -> Response:
         check(request)
         name = request.path_params["name"]
-        return JSONResponse(service.card(name))
+        return JSONResponse(await asyncio.to_thread(service.card, name))
 
     return Starlette(
         routes=[

@@ -34,6 +34,7 @@ class Service:
         self._run = run
         self._store = PolicyStore(run.policies)
         self._policies: dict[int, ServedPolicy] = {}
+        self._created: dict[int, int] = {}
         self._num_requests = 0
         self._unusable: set[int] = set()
         self._scratch = tempfile.TemporaryDirectory(prefix="medcritical-serve-")
@@ -51,6 +52,13 @@ class Service:
         self._follower.cancel()
         self._engine.close()
         self._scratch.cleanup()
+
+    def check_health(self) -> None:
+        """Raises what has ended the following of the run, or RuntimeError if the engine is dead."""
+        if self._follower.done():
+            self._follower.result()
+        if not self.is_alive:
+            raise RuntimeError("the engine is dead")
 
     @property
     def is_alive(self) -> bool:
@@ -79,38 +87,48 @@ class Service:
         return self._engine.has_chat_template
 
     def models(self) -> list[dict[str, Any]]:
-        """All published policies, and the latest, as the API lists them."""
-        names = {model_name(version): version for version in self._store.versions()}
-        return [self._card(name, version) for name, version in {**names, LATEST: self._latest.version}.items()]
+        """All published policies that can be read, and the latest, as the API lists them. Reads the disk."""
+        cards = []
+        for name, version in self._names().items():
+            try:
+                cards.append(self._card(name, version))
+            except (UserError, OSError) as error:
+                logger.error("%s is not listed: %s", name, error)
+        return cards
 
     def card(self, name: str) -> dict[str, Any]:
-        """One of them. Raises Refused if there is no such policy."""
-        version = self.model(name).version
-        return self._card(name, self._latest.version if version is None else version)
+        """One of them. Raises Refused if there is no such policy, or if it cannot be read. Reads the disk."""
+        model = self.model(name)
+        try:
+            return self._card(name, self._latest.version if model.version is None else model.version)
+        except (UserError, OSError) as error:
+            logger.error("%s", error)
+            raise Refused(_unusable(model)) from None
 
     def model(self, name: str) -> ModelId:
         """Raises Refused if there is no such policy, or if it cannot be served."""
         model = read_model_id(name)
         if model is None or (model.version is not None and not self._store.is_complete(model.version)):
-            raise Refused(unknown_model(name, [card["id"] for card in self.models()]))
+            raise Refused(unknown_model(name, list(self._names())))
         if model.version in self._unusable:
             raise Refused(_unusable(model))
         return model
 
     @asynccontextmanager
     async def turn(self, model: ModelId) -> AsyncIterator[ServedPolicy]:
-        """The policy that is asked; it stays in the engine for as long as the block lasts."""
-
-        def wanted() -> ServedPolicy:
-            return self._latest if model.version is None else self._policy(model.version)
-
+        """The policy that is asked; it stays in the engine for as long as the block lasts. Raises Refused."""
+        try:
+            named = None if model.version is None else self._policy(model.version)
+        except (UserError, OSError) as error:  # a file system that is away may come back
+            logger.error("%s", error)
+            raise Refused(_unusable(model)) from None
         async with AsyncExitStack() as stack:
             try:
-                policy = await stack.enter_async_context(self._turns.at(wanted))
+                policy = await stack.enter_async_context(self._turns.at(lambda: named or self._latest))
             except MedCriticalError as error:
                 logger.error("%s", error)
-                if model.version is not None:
-                    self._unusable.add(model.version)
+                if named:
+                    self._unusable.add(named.version)
                 raise Refused(_unusable(model)) from None
             yield policy
 
@@ -128,40 +146,46 @@ class Service:
         )
 
     async def _follow(self) -> None:
-        """Takes over each policy that the run adopts; one that cannot be taken is left out, and the log says why."""
+        """Takes over each policy that the run adopts; one that the engine refuses is left out, and the log says why."""
         while True:
             await asyncio.sleep(self.config.serve.poll_s)
             try:
                 version = await asyncio.to_thread(adopted_version, self._run)
+                if version in {self._latest.version, *self._unusable}:
+                    continue
+                policy = await asyncio.to_thread(self._policy, version)
             except (UserError, OSError) as error:  # a file system that is away may come back
-                logger.error("the run cannot be read: %s", error)
+                logger.error("what the run has adopted cannot be read: %s", error)
                 continue
-            if version not in {self._latest.version, *self._unusable}:
-                await self._take_over(version)
+            await self._take_over(policy)
 
-    async def _take_over(self, version: int) -> None:
+    async def _take_over(self, policy: ServedPolicy) -> None:
         try:
-            policy = self._policy(version)
             async with self._turns.at(lambda: policy, at_once=True):
                 await self._engine.add_adapter(policy)
                 self._latest = policy
         except MedCriticalError as error:
-            self._unusable.add(version)
-            logger.error("%s is not taken over: %s", model_name(version), error)
+            self._unusable.add(policy.version)
+            logger.error("%s is not taken over: %s", model_name(policy.version), error)
         else:
-            logger.info("latest is %s now", model_name(version))
+            logger.info("latest is %s now", model_name(policy.version))
 
     def _policy(self, version: int) -> ServedPolicy:
         if version not in self._policies:
             self._policies[version] = served_policy(version, self._store.get(version).path)
         return self._policies[version]
 
+    def _names(self) -> dict[str, int]:
+        """Name -> version of all that can be asked."""
+        return {**{model_name(version): version for version in self._store.versions()}, LATEST: self._latest.version}
+
     def _card(self, name: str, version: int) -> dict[str, Any]:
-        created = int(self._store.get(version).manifest.created.timestamp())
+        if version not in self._created:
+            self._created[version] = int(self._store.get(version).manifest.created.timestamp())
         return {
             "id": name,
             "object": "model",
-            "created": created,
+            "created": self._created[version],
             "owned_by": "medcritical",
             "root": model_name(version),
             "max_model_len": self.config.engines.max_model_len,

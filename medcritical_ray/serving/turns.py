@@ -10,7 +10,8 @@ from pathlib import Path
 from medcritical_ray.served import ServedPolicy
 
 Wanted = Callable[[], ServedPolicy]
-"""What a request wants, asked whenever it might go on: which policy is the latest may change while it waits."""
+"""What a request wants, asked whenever it might go on: which policy is the latest may change while it waits. It must
+not fail: others wait with it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -99,5 +100,6 @@ class Turns:
         else:
             self._current, self._began = model_dir, time.monotonic()
             self._admit()
-        self._taking = None
+        finally:
+            self._taking = None
         self._go_on()

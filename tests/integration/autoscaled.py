@@ -77,15 +77,15 @@ def main(address: str, policy: Path, work: Path) -> None:
 
 @contextmanager
 def watched() -> Iterator[object]:
-    """Prints a line whenever machines come or go, until there is one again; yields who is told of a phase."""
-    started, last, is_over, now = time.monotonic(), [""], Event(), ["start"]
+    """Prints a line for each machine that comes or goes, until there is one again; yields who is told of a phase."""
+    started, told, is_over, now = time.monotonic(), set[tuple[str, str]](), Event(), ["start"]
 
     def look() -> None:
-        kinds = sorted(kind_of(node) for node in ray.nodes() if node["Alive"])
-        line = f"{now[0]}: {', '.join(kinds)}"
-        if line != last[0]:
-            print(f"{time.monotonic() - started:6.1f} s  {line}", flush=True)
-            last[0] = line
+        for node in ray.nodes():
+            event = (node["NodeID"][:8], "came" if node["Alive"] else "went")
+            if event not in told:
+                told.add(event)
+                print(f"{time.monotonic() - started:6.1f} s  {now[0]}: {kind_of(node)}", *event, flush=True)
 
     def watch() -> None:
         while not is_over.wait(0.5):

@@ -2,14 +2,11 @@
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from object_store import ObjectStore, s3_server
 from scraping import scraped
 from tiny_run import KilledRun, finish, kill_after, start
 
+from jobs.servers import free_port, running
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
@@ -97,9 +95,7 @@ def student_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tokenizer, template, log = directory / "tokenizer", directory / "template.jinja", directory / "server.log"
     shutil.copytree(student, tokenizer, ignore=shutil.ignore_patterns("config.json", "*.safetensors"))
     template.write_text(r'{{ messages[0].content + "\n" }}')
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = {
         "--model": student,
         "--served-model-name": "student",
@@ -112,31 +108,14 @@ def student_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--kv-cache-memory-bytes": 2**28,
     }
     words = [str(word) for option in options.items() for word in option]
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, "--enforce-eager"],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        _await_health(process, f"http://127.0.0.1:{port}/health", log)
+    with running(
+        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, "--enforce-eager"],
+        partial(urllib.request.urlopen, f"http://127.0.0.1:{port}/health", timeout=5),
+        log,
+        timeout_s=SERVER_PATIENCE_S,
+        environment={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"},
+    ):
         yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _await_health(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + SERVER_PATIENCE_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    pytest.fail(f"the server did not answer in {SERVER_PATIENCE_S} s: {log.read_text()[-3000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,16 @@
 
 import os
 import socket
-import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import boto3
+
+from jobs.servers import free_port, running
 
 PATIENCE_S = 60
 CREDENTIALS = {
@@ -57,25 +60,8 @@ class ObjectStore:
 def s3_server() -> Iterator[ObjectStore]:
     """In a process of its own: vLLM looks into all that a process has imported, which some of Flask does not bear."""
     os.environ |= CREDENTIALS
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = ["-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _await_port(port, server)
+    port = free_port()
+    words = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    connect = partial(socket.create_connection, ("127.0.0.1", port), timeout=1)
+    with tempfile.NamedTemporaryFile() as log, running(words, connect, Path(log.name), timeout_s=PATIENCE_S):
         yield ObjectStore(f"http://127.0.0.1:{port}")
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-
-
-def _await_port(port: int, server: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the server ended"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"the server did not answer in {PATIENCE_S} s")

@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+
+from jobs.servers import free_port, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -31,26 +33,21 @@ COMMANDS = tuple(
 @pytest.fixture
 def scaling_cluster(tmp_path: Path) -> Iterator[str]:
     """The address of a head without CPUs, whose autoscaler starts further nodes on this machine."""
-    ports = free_ports(2)
-    address = f"127.0.0.1:{ports[0]}"
+    port = free_port()
+    address = f"127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
         config = tmp_path / "autoscaling.yaml"
         config.write_text(yaml.safe_dump(autoscaling(address)))
-        words = ["--head", "--block", "--port", str(ports[0]), "--num-cpus", "0", "--node-ip-address", "127.0.0.1"]
+        words = ["--head", "--block", "--port", str(port), "--num-cpus", "0", "--node-ip-address", "127.0.0.1"]
         words += ["--include-dashboard", "false", "--object-store-memory", str(100 * 2**20), "--temp-dir", directory]
-        with (tmp_path / "head.log").open("w") as log:
-            head = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--autoscaling-config", str(config)],
-                env=environment(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            await_port(ports[0], head)
+        with running(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--autoscaling-config", str(config)],
+            partial(socket.create_connection, ("127.0.0.1", port), timeout=1),
+            tmp_path / "head.log",
+            timeout_s=60,
+            environment=environment(),
+        ):
             yield address
-        finally:
-            head.terminate()
-            head.wait(timeout=60)
 
 
 def autoscaling(address: str) -> dict[str, object]:
@@ -90,26 +87,6 @@ def environment() -> dict[str, str]:
     }
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def await_port(port: int, head: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert head.poll() is None, "the head ended"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail("the head did not answer in 60 s")
-
-
 def test_machines_come_with_the_work_and_go_and_what_a_lost_one_had_is_redone(
     scaling_cluster: str, tied_policies: tuple[Path, Path], tmp_path: Path
 ):
@@ -125,8 +102,11 @@ def test_machines_come_with_the_work_and_go_and_what_a_lost_one_had_is_redone(
     print(done.stdout)
     assert done.returncode == 0, done.stderr[-3000:]
     *timeline, outcome = done.stdout.strip().splitlines()
-    seen = [re.sub(r"^ *[\d.]+ s  ", "", line) for line in timeline]
-    assert "write: head, rollout, rollout" in seen
-    assert "train: head, trainer" in seen
-    assert seen[-1] == "end: head"
+    events = [re.fullmatch(r" *[\d.]+ s  (.+): (\w+) (\w+) (came|went)", line).groups() for line in timeline]
+    came = {(phase, kind): node for phase, kind, node, what in events if what == "came"}
+    went = [node for _, _, node, what in events if what == "went"]
+    rollouts = [node for phase, kind, node, what in events if (phase, kind, what) == ("write", "rollout", "came")]
+    assert len(rollouts) >= 2
+    assert all(went.index(rollout) < went.index(came["train", "trainer"]) for rollout in rollouts)
+    assert sorted(went) == sorted(node for _, kind, node, what in events if what == "came" and kind != "head")
     assert json.loads(outcome) == {"each_block_once": True, "same_again": True, "same_with_new": False}

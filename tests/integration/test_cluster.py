@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from actors.cluster import connected, stopped_by_sigterm
+from actors.storage import _ask_all
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import Stopped, WaitTimeout
 
@@ -33,11 +34,11 @@ except MedCriticalError as error:
 """
 
 
-def refusal(address: str, timeout_s: float) -> str:
+def refusal(address: str, timeout_s: float, **settings: str) -> str:
     """What connecting raises in a process of its own, where no Ray is initialised."""
     command = [sys.executable, "-c", CONNECT, address, str(timeout_s)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, env=environment | settings, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
 
 
@@ -105,8 +106,9 @@ cluster.shutdown()
 
 def test_a_directory_that_another_node_does_not_see_is_told_with_the_node(tmp_path: Path):
     not_shared = "/proc/self/cwd/runs"  # a path that is another directory to each process
+    (tmp_path / "file").touch()
     done = subprocess.run(
-        [sys.executable, "-c", TWO_NODES, str(tmp_path / "runs"), not_shared],
+        [sys.executable, "-c", TWO_NODES, str(tmp_path / "runs"), not_shared, str(tmp_path / "file" / "runs")],
         env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         capture_output=True,
         text=True,
@@ -114,11 +116,26 @@ def test_a_directory_that_another_node_does_not_see_is_told_with_the_node(tmp_pa
         check=True,
         cwd=tmp_path,
     )
-    shared, told = [line for line in done.stdout.splitlines() if line.startswith(("shared", "UserError"))]
+    shared, told, no_directory = [line for line in done.stdout.splitlines() if line[:6] in ("shared", "UserEr")]
     assert shared == "shared"
     assert "run.directory = '/proc/self/cwd/runs' is not shared by all nodes (" in told
     assert ": /proc/self/cwd/runs there is not the directory of the driver's machine)" in told
     assert list((tmp_path / "runs").iterdir()) == []
+    assert no_directory.endswith("file/runs cannot be written (Not a directory): choose another run.directory")
+
+
+def test_who_has_no_token_is_told_the_address_and_the_cause_in_one_line(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        address = f"127.0.0.1:{somebody.getsockname()[1]}"
+        told = refusal(address, 60, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="", HOME=str(tmp_path))
+    assert told.startswith(f"UserError: no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): ")
+    assert "token" in told.lower()
+
+
+def test_a_machine_that_is_lost_before_it_says_what_it_sees_is_told_by_its_address(ray_cluster: None, tmp_path: Path):
+    gone = {"NodeID": "f" * 56, "NodeManagerAddress": "10.0.0.3"}
+    faults = _ask_all([gone], str(tmp_path), tmp_path / "probe", "token", 60)
+    assert faults["10.0.0.3"].startswith("it could not be asked: ")
 
 
 def test_an_address_that_is_none_is_the_users_to_mend():

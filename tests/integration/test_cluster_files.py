@@ -40,9 +40,11 @@ from medcritical_ray.plan import make_plan
 
 pytestmark = pytest.mark.integration
 
-CONFIG = load_config(ROOT / "jobs" / "configs" / "qwen2.5_7b_cmexam_cluster.toml", [])
+README = CLUSTER / "README.md"
+CONFIG_FILE = ROOT / "jobs" / "configs" / "qwen2.5_7b_cmexam_cluster.toml"
+CONFIG = load_config(CONFIG_FILE, [])
 SEVEN_B = ModelSize(num_parameters=7_615_616_512, num_bytes=15_231_233_024)
-GROUPS = {"head", "trainers", "engines", "data"}
+GROUPS = {"head", "trainers", "engines", "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,17 @@ def nodes_at_most(types: dict[str, NodeType]) -> tuple[Node, ...]:
         Node(labels=of.labels, num_cpus=of.resources["CPU"], num_gpus=of.resources.get("GPU", 0), memory_gib=10_000)
         for of in types.values()
         for _ in range(of.max_workers)
+    )
+
+
+def cluster_of(nodes: tuple[Node, ...], *, grows: bool = False) -> ClusterResources:
+    return ClusterResources(
+        num_cpus=sum(node.num_cpus for node in nodes),
+        num_gpus=sum(node.num_gpus for node in nodes),
+        memory_gib=10_000,
+        disk_gib=10_000,
+        nodes=nodes,
+        grows=grows,
     )
 
 
@@ -133,15 +146,7 @@ def test_no_actor_of_a_run_can_lie_on_the_head(path: Path):
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: path.name)
 def test_the_plan_of_the_cluster_config_fits_every_cluster_at_its_largest(path: Path):
-    nodes = nodes_at_most(node_types(path))
-    there = ClusterResources(
-        num_cpus=sum(node.num_cpus for node in nodes),
-        num_gpus=sum(node.num_gpus for node in nodes),
-        memory_gib=10_000,
-        disk_gib=10_000,
-        nodes=nodes,
-    )
-    assert compare(make_plan(CONFIG, SEVEN_B), there) == []
+    assert compare(make_plan(CONFIG, SEVEN_B), cluster_of(nodes_at_most(node_types(path)))) == []
 
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: path.name)
@@ -155,9 +160,27 @@ def test_engines_and_training_workers_of_the_cluster_config_share_no_kind_of_nod
 def test_machines_of_ones_own_are_told_what_they_are_for(tmp_path: Path):
     addresses = read(OWN_MACHINES)["provider"]["worker_ips"]
     labels = [labels_of_own_machine(address, tmp_path) for address in addresses]
-    assert labels == [f"medcritical_role={name}" for name in ("trainers", "engines", "engines", "data")]
+    assert labels == [f"medcritical_role={name}" for name in ("trainers", "engines", "engines", "cpu")]
     assert "--labels=medcritical_role=head" in read(OWN_MACHINES)["head_start_ray_commands"][-1]
     assert "--num-cpus=0" in read(OWN_MACHINES)["head_start_ray_commands"][-1]
+
+
+def test_the_plan_fits_the_machines_of_ones_own_as_the_readme_says_and_no_more_engines_do(tmp_path: Path):
+    words = r"--set (cluster\.autoscales=false) --set engines\.num_engines=(\d)`"
+    setting, num_engines = re.search(words, README.read_text("utf-8")).groups()
+    addresses = read(OWN_MACHINES)["provider"]["worker_ips"]
+    roles = [labels_of_own_machine(address, tmp_path).partition("=")[2] for address in addresses]
+    num_gpus = {"trainers": 8, "engines": 1}
+    nodes = tuple(
+        Node(labels={"medcritical_role": role}, num_cpus=64, num_gpus=num_gpus.get(role, 0), memory_gib=10_000)
+        for role in roles
+    )
+
+    def fits(num_engines: int) -> bool:
+        config = load_config(CONFIG_FILE, [setting, f"engines.num_engines={num_engines}"])
+        return not compare(make_plan(config, SEVEN_B), cluster_of(nodes, grows=config.cluster.autoscales))
+
+    assert [fits(int(num_engines)), fits(int(num_engines) + 1)] == [True, False]
 
 
 def test_only_engines_are_on_machines_that_may_be_taken_away():
@@ -185,6 +208,21 @@ def test_every_cluster_file_brings_the_token_and_shows_the_dashboard_to_nobody(p
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
 
 
+def test_machines_on_aws_are_in_a_group_of_the_operator_s_own():
+    """Into a group without rules, which it makes where none is named, Ray writes that everybody may log in."""
+    config = read(CLUSTER / "aws.yaml")
+    groups = [of["node_config"]["SecurityGroupIds"] for of in config["available_node_types"].values()]
+    assert groups == [["sg-00000000000000000"]] * len(GROUPS)
+    assert "security_group" not in config["provider"]
+
+
+@pytest.mark.parametrize("path", CLOUDS, ids=lambda path: path.name)
+def test_containers_are_shown_the_gpus_of_their_machines(path: Path):
+    """Ray adds NVIDIA's runtime, which shows what the container's environment asks for: nothing, in a plain image."""
+    options = " ".join(read(path)["docker"]["run_options"]).split()
+    assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= set(options)
+
+
 def test_every_cluster_runs_the_same_image():
     images = {read(path)["docker"]["image"] for path in CLOUDS}
     for path in KUBERAY:
@@ -194,12 +232,10 @@ def test_every_cluster_runs_the_same_image():
     assert images == {f"example.org/medcritical_ray:{medcritical_ray.__version__}"}
 
 
-def test_the_cluster_of_a_job_is_the_one_that_stays_but_for_the_nodes_it_starts_with():
+def test_the_cluster_of_a_job_is_the_one_that_stays_and_starts_with_its_head_alone():
     stays, of_job = (ray_cluster_spec(read(CLUSTER / "kuberay" / f"{name}.yaml")) for name in ("raycluster", "rayjob"))
-    replicas = {group["groupName"]: group.pop("replicas") for group in of_job["workerGroupSpecs"]}
-    assert {group.pop("replicas") for group in stays["workerGroupSpecs"]} == {0}
     assert of_job == stays
-    assert replicas == {"trainers": 1, "engines": CONFIG.engines.num_engines, "data": 1}
+    assert {group["replicas"] for group in of_job["workerGroupSpecs"]} == {0}
 
 
 def test_the_entrypoint_of_the_job_is_a_job_of_this_project_with_a_shipped_config():
@@ -252,6 +288,6 @@ def test_the_image_copies_what_exists_and_installs_what_is_pinned():
 
 
 def test_the_readme_speaks_of_every_file():
-    text = (CLUSTER / "README.md").read_text("utf-8")
+    text = README.read_text("utf-8")
     names = [path.name for path in CLUSTER.rglob("*") if path.is_file() and path.name != "README.md"]
     assert [name for name in names if name not in text] == []

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from transformers import PreTrainedTokenizerFast
 from jobs.cli import main
 from jobs.evaluate import check_out, comparison, exact_set, keep_questions, provenance
 from jobs.evaluation_config import (
-    check_fit,
+    check_policies_fit,
     checked_policy,
+    config_of_policy,
     evaluation_config,
     fitted,
-    serving_config,
 )
 from medcritical_ray.config import Config, EnginesConfig
 from medcritical_ray.context import longest_prompt_tokens
@@ -75,9 +76,7 @@ def published(model: Path, tmp_path: Path) -> Path:
 def config_of(
     model: Path, questions: Path, *overrides: str, file: Path | None = None, has_gpu: bool = False
 ) -> tuple[Config, str]:
-    return evaluation_config(
-        file, list(overrides), [model], questions, run=find_run(model), has_gpu=has_gpu, scratch=questions.parent
-    )
+    return evaluation_config(file, list(overrides), [model], questions, run=find_run(model), has_gpu=has_gpu)
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -195,6 +194,16 @@ def test_a_gpu_is_used_where_there_is_one(model: Path, questions: Path):
     assert origin.endswith("evaluate_gpu.toml")
 
 
+def test_whether_there_is_a_gpu_is_for_the_cluster_to_say(
+    model: Path, questions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    there = ClusterResources(num_cpus=4, num_gpus=1, memory_gib=100, disk_gib=1, gpu_memory_gib=0.1)
+    monkeypatch.setattr("actors.cluster.connected", lambda *_: nullcontext(there))
+    words = ["--policy", model, "--questions", questions, "--out", questions.parent / "out.json"]
+    assert main(["evaluate", *map(str, words)]) == 2
+    assert "GiB needed for an engine's weights, work and one sequence" in capsys.readouterr().err
+
+
 def test_a_model_whose_context_holds_no_question_is_refused(model: Path, questions: Path):
     (model / "config.json").write_text(json.dumps({"max_position_embeddings": 30}))
     with pytest.raises(UserError, match="a context of 30 tokens is too short"):
@@ -215,20 +224,23 @@ def test_engines_that_do_not_fit_are_refused_with_the_keys_to_change(model: Path
     config = Config(engines=EnginesConfig(num_engines=2, num_cpus=3, num_gpus=1, kv_cache_gib=1))
     resources = ClusterResources(num_cpus=4, num_gpus=0, memory_gib=1, disk_gib=1)
     with pytest.raises(UserError) as caught:
-        check_fit(config, [ServedPolicy(version=0, model_dir=model)], resources)
+        check_policies_fit(config, [ServedPolicy(version=0, model_dir=model)], resources)
     assert str(caught.value).startswith(
-        "the engines do not fit the cluster: 6 CPUs needed, 4 there: lower engines.num_engines or engines.num_cpus; "
-        "2 GPUs needed, 0 there: lower engines.num_engines or engines.num_gpus (0 runs on the CPU); "
+        "the engines do not fit the cluster: CPUs: 6 needed, 4 there: lower engines.num_engines or engines.num_cpus; "
+        "GPUs: 2 needed, 0 there: lower engines.num_engines or engines.num_gpus (0 runs on the CPU); memory: "
     )
+    check_policies_fit(config, [ServedPolicy(version=0, model_dir=model)], replace(resources, grows=True))
 
 
 def test_engines_are_evaluated_on_the_nodes_of_their_labels_or_refused(model: Path):
     config = Config(engines=EnginesConfig(num_cpus=1, num_gpus=0, kv_cache_gib=0.1, labels={"role": "engine"}))
     node = Node(labels={"role": "engine"}, num_cpus=4, num_gpus=0, memory_gib=100)
     there = ClusterResources(num_cpus=4, num_gpus=0, memory_gib=100, disk_gib=1, nodes=(node,))
-    check_fit(config, [ServedPolicy(version=0, model_dir=model)], there)
+    check_policies_fit(config, [ServedPolicy(version=0, model_dir=model)], there)
     with pytest.raises(UserError, match=r"engines: no node is labelled role=engine: .* or change engines\.labels"):
-        check_fit(config, [ServedPolicy(version=0, model_dir=model)], replace(there, nodes=(replace(node, labels={}),)))
+        check_policies_fit(
+            config, [ServedPolicy(version=0, model_dir=model)], replace(there, nodes=(replace(node, labels={}),))
+        )
 
 
 def test_an_engine_that_is_too_large_for_its_gpu_is_refused(model: Path):
@@ -236,8 +248,8 @@ def test_an_engine_that_is_too_large_for_its_gpu_is_refused(model: Path):
     with pytest.raises(
         UserError, match=r"GPU memory: 2\.. GiB needed for an engine's .* 0\.85 of 2\.0 GiB there: raise"
     ):
-        check_fit(Config(), [ServedPolicy(version=0, model_dir=model)], small_gpu)
-    check_fit(Config(), [ServedPolicy(version=0, model_dir=model)], replace(small_gpu, gpu_memory_gib=80))
+        check_policies_fit(Config(), [ServedPolicy(version=0, model_dir=model)], small_gpu)
+    check_policies_fit(Config(), [ServedPolicy(version=0, model_dir=model)], replace(small_gpu, gpu_memory_gib=80))
 
 
 def test_a_policy_whose_run_has_an_unreadable_split_is_refused_before_engines_start(
@@ -254,9 +266,9 @@ def test_a_policy_whose_run_has_an_unreadable_split_is_refused_before_engines_st
 def test_engines_serve_adapters_of_the_rank_that_the_policy_has(tmp_path: Path):
     (tmp_path / "adapter_config.json").write_text('{"r": 6}')
     adapter = ServedPolicy(version=0, model_dir=tmp_path, adapter_dir=tmp_path)
-    serving = serving_config(Config(), adapter, "policy")
-    assert (serving.sft.method, serving.dpo.method, serving.dpo.lora.rank) == ("full", "lora", 6)
-    full = serving_config(Config(), ServedPolicy(version=0, model_dir=tmp_path), "against")
+    served = config_of_policy(Config(), adapter, "policy")
+    assert (served.sft.method, served.dpo.method, served.dpo.lora.rank) == ("full", "lora", 6)
+    full = config_of_policy(Config(), ServedPolicy(version=0, model_dir=tmp_path), "against")
     assert (full.sft.method, full.dpo.method, full.run.name) == ("full", "full", "evaluate-against")
 
 

@@ -16,8 +16,8 @@ from medcritical_ray.training.prepare import Limits, prepare_sft
 
 pytestmark = pytest.mark.integration
 
-TRAINERS = TrainersConfig(
-    num_workers=2, num_cpus=0.5, num_gpus=0, max_tokens_per_forward=512, max_failures=0, timeout_s=250
+TRAINERS = TrainersConfig(  # which hold all of the cluster's CPUs: no task that reads their rows needs one
+    num_workers=2, num_cpus=2, num_gpus=0, max_tokens_per_forward=512, max_failures=0, timeout_s=250
 )
 
 
@@ -32,6 +32,9 @@ def training_workers() -> list[psutil.Process]:
     """Of the cluster that this process started."""
     processes = psutil.Process().children(recursive=True)
     return [process for process in processes if "ray::RayTrainWorker" in " ".join(process.cmdline())]
+
+
+def ignore(metrics: dict[str, float]) -> None: ...
 
 
 IN_THIS_PROCESS = TRAINERS.model_copy(update={"num_workers": 0})
@@ -114,7 +117,9 @@ def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate(
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     config = SftConfig(method="full", num_epochs=3, batch_size=8, learning_rate=1e30, max_length_tokens=32)
     with pytest.raises(RunFailed, match=r"lower sft\.learning_rate"):
-        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3)
+        fit_sft(
+            tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
 
 
@@ -128,5 +133,26 @@ def test_a_fit_ends_at_its_time_limit(
     trainers = workers.model_copy(update={"timeout_s": 1.0})
     config = SftConfig(method="full", num_epochs=1000, batch_size=8, max_length_tokens=32)
     with pytest.raises(WaitTimeout, match=r"raise trainers\.timeout_s"):
-        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3)
+        fit_sft(
+            tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
+
+
+def test_workers_that_find_no_machine_end_the_wait_with_what_is_needed_and_where(
+    ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
+):
+    from actors.train import fit_sft
+
+    write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
+    trainers = TRAINERS.model_copy(update={"labels": {"role": "trainer"}, "start_timeout_s": 1.0})
+    config = SftConfig(method="full", batch_size=8, max_length_tokens=32)
+    expected = (
+        r"^sft: 2 training workers did not start in 1 s: 4 CPUs needed, 0 there on nodes labelled "
+        r"role=trainer \(trainers\.labels\): bring such machines, free them, or raise trainers\.start_timeout_s$"
+    )
+    with pytest.raises(WaitTimeout, match=expected):
+        fit_sft(
+            tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]

@@ -42,6 +42,7 @@ class FakeEngine:
 
     def __init__(self, *arguments: Any) -> None:
         self.num_inside = 0
+        self.take_s = 0.0
         self.taken: list[str] = []
 
     async def open(self) -> None: ...
@@ -52,6 +53,7 @@ class FakeEngine:
 
     async def take(self, model_dir: Path) -> None:
         self.taken.append(model_dir.name)
+        await asyncio.sleep(self.take_s)
         if model_dir.name == "v0001":
             raise MedCriticalError("damaged")
 
@@ -229,6 +231,85 @@ def test_a_policy_that_cannot_be_taken_over_leaves_the_latest_as_it_is(run: RunD
         assert (await client.get("/v1/models/latest:self-correct")).json()["root"] == "v0002"
 
     play(scene, run)
+
+
+def test_a_policy_that_is_adopted_while_its_files_are_away_is_taken_over_once_they_are_back(
+    run: RunDirectory, caplog: pytest.LogCaptureFixture
+):
+    weights = run.policies / "v0002" / "model.safetensors"
+
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        weights.rename(run.path / "away")
+        run.finish_iteration(0, {"adopted_version": 2})
+        await until(lambda: "holds no weights" in caplog.text)
+        (run.path / "away").rename(weights)
+        await until(lambda: "v0002" in engine.taken)
+        assert (await client.get("/v1/models/latest")).json()["root"] == "v0002"
+
+    play(scene, run)
+
+
+def test_a_policy_that_cannot_be_read_is_not_listed_and_hides_no_other(run: RunDirectory):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        (run.policies / "v0001" / "manifest.json").write_text("cut o")
+        listed = (await client.get("/v1/models")).json()["data"]
+        assert [card["id"] for card in listed] == ["v0000", "v0002", "latest"]
+        card = await client.get("/v1/models/v0001")
+        assert (card.status_code, card.json()["error"]["param"]) == (500, "model")
+        assert (await client.get("/v1/models/v0002")).json() == listed[1]
+
+    play(scene, run)
+
+
+def test_a_service_that_does_not_follow_its_run_any_more_is_not_healthy(run: RunDirectory):
+    class NoAdapters(FakeEngine):
+        async def add_adapter(self, policy: ServedPolicy) -> None:
+            if policy.version:
+                raise ZeroDivisionError("nobody meant this")
+
+    async def scene() -> None:
+        service = Service(run, Config.model_validate({"serve": {"poll_s": 0.01}}), NoAdapters)
+        await service.start()
+        service.check_health()
+        run.finish_iteration(0, {"adopted_version": 2})
+        await until(service._follower.done)
+        with pytest.raises(ZeroDivisionError, match="nobody meant this"):
+            service.check_health()
+        service.close()
+
+    asyncio.run(asyncio.wait_for(scene(), timeout=60))
+
+
+def test_replicas_find_the_file_of_keys_and_ask_for_the_nodes_and_resources_of_engines():
+    from actors.serving import make_application
+
+    engines = {"num_cpus": 2, "num_gpus": 1, "labels": {"role": "engine"}}
+    replicas = make_application(
+        Path("/run"), Config.model_validate({"engines": engines}), Path("keys")
+    )._bound_deployment
+    assert replicas.init_args[2] == Path.cwd() / "keys"
+    assert replicas.ray_actor_options == {"num_cpus": 2, "num_gpus": 1, "label_selector": {"role": "engine"}}
+
+
+@pytest.mark.parametrize("while_taking", [False, True])
+def test_a_policy_whose_files_are_away_fails_those_who_name_it_alone_and_until_they_are_back(
+    while_taking: bool, run: RunDirectory
+):
+    weights = run.policies / "v0002" / "model.safetensors"
+
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour, engine.take_s = answers, 0.2
+        weights.rename(run.path / "away")
+        other = asyncio.create_task(ask(client, model="v0001" if while_taking else "latest"))
+        await until(lambda: bool(engine.taken) or not while_taking)
+        asked = asyncio.create_task(ask(client, model="v0002"))
+        assert (await asked).json()["error"]["message"] == "v0002 cannot be loaded: the server's log says why."
+        assert (await other).status_code == (500 if while_taking else 200)
+        assert (await ask(client)).json() == {"text": "rest"}
+        (run.path / "away").rename(weights)
+        assert (await ask(client, model="v0002")).json() == {"text": "rest"}
+
+    play(scene, run, request_timeout_s=5.0)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405)])

@@ -9,17 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 from head import TOKEN, head_node
 from object_store import CREDENTIALS, ObjectStore
+from ray.job_submission import JobSubmissionClient
 from tiny_run import CONFIG, PATIENCE_S, REPOSITORY, SETTINGS, KilledRun
 
-from actors.submission import package_of
+from actors.submission import package_of, resources_of
 from medcritical_ray.errors import UserError
 from medcritical_ray.mirror import fetch
+from medcritical_ray.placement import Node
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
 
@@ -108,6 +111,7 @@ def test_what_is_wrong_with_a_job_is_told_before_anything_is_sent(cluster: tuple
     fitting = [*SELF_PLAY, "--set", f"run.directory={store.uri('runs')}"]
     exit_codes, lines = told(
         [*submit, *fitting, "--set", "engines.num_cpus=99"],
+        [*submit, *fitting, "--set", "trainers.labels={role='trainer'}"],
         [*submit, *SELF_PLAY],
         [*submit, *fitting, "--set", "dpo.beta=-1"],
         [*submit, "self-play", "--config", "tests/nope.toml"],
@@ -115,9 +119,10 @@ def test_what_is_wrong_with_a_job_is_told_before_anything_is_sent(cluster: tuple
         ["submit", "--address", "http://127.0.0.1:9", "--", *fitting],
         ["report", "s3://bucket/runs/demo"],
     )
-    assert exit_codes == [2] * 7
+    assert exit_codes == [2] * 8
     beginnings = (
-        "error: the plan does not fit the cluster: CPUs: 100.25 needed (1 of them for Ray Data), 4 there: lower ",
+        "error: the plan does not fit the cluster: CPUs: 99.25 needed, 4 there: lower engines",
+        "error: the plan does not fit the cluster: training workers: no node is labelled role=trainer: start some with",
         "error: run.directory = 'runs' is gone with the job",
         "error: --set: dpo.beta = -1",
         "error: --config tests/nope.toml: is not among what is sent of --working-dir .",
@@ -127,7 +132,7 @@ def test_what_is_wrong_with_a_job_is_told_before_anything_is_sent(cluster: tuple
     )
     errors = [line for line in lines if line.startswith("error: ")]
     assert [line[: len(start)] for line, start in zip(errors, beginnings, strict=True)] == list(beginnings)
-    assert "No jobs" in ray_job("list", cluster[0]).stdout or "[]" in ray_job("list", cluster[0]).stdout
+    assert JobSubmissionClient(cluster[0], headers={"Authorization": f"Bearer {TOKEN}"}).list_jobs() == []
 
 
 def test_a_submitted_run_is_stopped_and_goes_on_from_the_object_store_alone(
@@ -160,6 +165,16 @@ def test_a_submitted_run_is_stopped_and_goes_on_from_the_object_store_alone(
     assert parts == sorted(path.relative_to(fetched.path) for path in fetched.path.rglob("*.parquet"))
     for part in parts:
         assert pq.read_table(fetched.path / part).equals(pq.read_table(local.path / part)), part
+
+
+def test_nodes_are_known_with_their_labels_and_a_cluster_without_any_is_known_too():
+    gpus = SimpleNamespace(labels={"role": "engine"}, resources_total={"CPU": 8.0, "GPU": 1.0, "memory": 2.0**35})
+    head = SimpleNamespace(labels={}, resources_total={"CPU": 0.0, "object_store_memory": 2.0**30})
+    there = resources_of([head, gpus], grows=False)
+    assert (there.num_cpus, there.num_gpus, there.memory_gib, there.object_store_gib) == (8, 1, 32, 0)
+    assert there.nodes[1] == Node(labels={"role": "engine"}, num_cpus=8, num_gpus=1, memory_gib=32)
+    empty = resources_of([], grows=True)
+    assert (empty.num_cpus, empty.object_store_gib, empty.nodes, empty.grows) == (0, None, (), True)
 
 
 def test_a_working_directory_that_is_too_large_is_refused_with_its_largest_entries(tmp_path: Path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medcritical_ray.config import Config
-from medcritical_ray.config_files import dump_config, load_config
+from medcritical_ray.config_files import dump_config, load_config, with_overrides
 from medcritical_ray.errors import UserError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.toml"))
@@ -90,6 +90,12 @@ def test_an_override_wins_over_the_file_and_the_last_one_over_the_others(config_
     config_file.write_text("[dpo]\nbeta = 0.3\nlearning_rate = 1e-4\n")
     config = load_config(config_file, ["dpo.beta=0.2", "dpo.beta=0.5"])
     assert (config.dpo.beta, config.dpo.learning_rate) == (0.5, 1e-4)
+
+
+def test_a_config_that_is_there_is_overridden_as_one_in_a_file():
+    assert with_overrides(Config(), ["dpo.beta=0.2"], "run.json") == Config.model_validate({"dpo": {"beta": 0.2}})
+    with pytest.raises(UserError, match=r"^--set: dpo\.beta = -1: must be greater than 0$"):
+        with_overrides(Config(), ["dpo.beta=-1"], "run.json")
 
 
 def test_a_value_may_hold_an_equals_sign(config_file: Path):

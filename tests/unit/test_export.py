@@ -108,6 +108,7 @@ def test_the_card_shows_every_stage_with_counts_and_intervals(facts: Facts):
     assert rows[3][1].startswith(f"{100 * accuracy['value']:.1f} % [{100 * accuracy['low']:.1f}, ")
     assert rows[3][1].endswith("(n=8)")
     assert rows[3][2].endswith(f"(n={repaired['n']})")
+    assert "| policy | accuracy on test | repaired | by guessing | broken |" in card_of(facts)[1]
 
 
 def test_the_card_says_what_the_hub_and_a_reader_must_know(facts: Facts):

@@ -123,7 +123,7 @@ def test_a_training_tells_its_held_out_pairs_before_and_after_if_there_are_any()
         ("medcritical_held_out_loss", "before"): 0.69,
         ("medcritical_held_out_margin_nats", "before"): 0.0,
         ("medcritical_held_out_chosen_logprob_nats", "before"): -9.0,
-        ("medcritical_held_out_preference_ratio", "before"): 0.5,
+        ("medcritical_held_out_preference_accuracy_ratio", "before"): 0.5,
     }
 
 

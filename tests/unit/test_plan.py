@@ -81,7 +81,7 @@ def test_pairs_are_no_more_than_the_limit():
 
 def test_engines_workers_and_data_add_up_on_the_cpu():
     plan = make_plan(on_cpu(), QUARTER_GIB)
-    assert (plan.num_engines, plan.num_workers, plan.num_cpus, plan.num_gpus) == (2, 2, 2.0, 0)
+    assert (plan.num_engines, plan.num_workers, plan.num_cpus, plan.num_gpus) == (2, 2, 1.0, 0)
 
 
 def test_memory_on_the_cpu_is_processes_weights_caches_and_training_states():
@@ -144,10 +144,10 @@ def test_a_plan_that_fits_has_no_shortfalls():
 
 
 def test_each_shortfall_names_what_is_there_and_what_to_change():
-    small = ClusterResources(num_cpus=1, num_gpus=0, memory_gib=8, disk_gib=0.5, object_store_gib=0.5)
+    small = ClusterResources(num_cpus=0.5, num_gpus=0, memory_gib=8, disk_gib=0.5, object_store_gib=0.5)
     cpus, memory, store, disk = compare(make_plan(on_cpu(), QUARTER_GIB), small)
     assert cpus == (
-        "CPUs: 2 needed (1 of them for Ray Data), 1 there: lower engines.num_engines, engines.num_cpus, "
+        "CPUs: 1 needed, 0.5 there: lower engines.num_engines, engines.num_cpus, "
         "trainers.num_workers or trainers.num_cpus"
     )
     assert memory == (
@@ -190,7 +190,7 @@ def test_what_is_unknown_is_not_compared():
 def test_a_plan_can_be_read():
     lines = describe(make_plan(on_cpu(), QUARTER_GIB)).splitlines()
     assert lines[0] == "model                 268,435,456 parameters"
-    assert lines[5] == "CPUs                  2, 1 of them for Ray Data"
+    assert lines[5] == "CPUs                  1"
     assert not [line for line in lines if line.startswith("GPU ") or "GiB per GPU" in line]
 
 

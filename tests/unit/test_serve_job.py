@@ -1,17 +1,20 @@
 """What `medcritical serve` refuses before anything starts."""
 
+import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.cli import main
-from jobs.serve import application, check_access, check_fit, opened
+from jobs.serve import application, check_access, check_port, check_replicas_fit, run_and_config
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.fit import ClusterResources
+from medcritical_ray.placement import Node
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
 
@@ -26,7 +29,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_a_run_is_served_with_its_config_and_what_is_set(run: RunDirectory):
-    path, config = opened(run.path, ["serve.max_tokens=7"])
+    path, config = run_and_config(run.path, ["serve.max_tokens=7"])
     assert path.path == run.path.resolve()
     assert config == Config.model_validate({"serve": {"max_tokens": 7}})
 
@@ -39,39 +42,57 @@ def test_a_directory_without_a_run_is_refused(tmp_path: Path, capsys: pytest.Cap
 def test_a_run_without_policies_is_refused(tmp_path: Path):
     run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
     with pytest.raises(UserError, match="has published no policy yet"):
-        opened(run.path, [])
+        run_and_config(run.path, [])
 
 
 def test_a_wrong_setting_is_refused(run: RunDirectory):
-    with pytest.raises(UserError, match=r"serve.max_token: unknown key, did you mean serve.max_tokens\?"):
-        opened(run.path, ["serve.max_token=7"])
+    with pytest.raises(UserError, match=r"^--set: serve.max_token: unknown key, did you mean serve.max_tokens\?"):
+        run_and_config(run.path, ["serve.max_token=7"])
 
 
 def test_nobody_is_let_in_from_elsewhere_without_a_key():
     with pytest.raises(UserError, match=r"--host 0.0.0.0: anybody who reaches it could ask"):
-        check_access("0.0.0.0", 0, None)
+        check_access("0.0.0.0", None)
 
 
 def test_with_a_key_anybody_may_try(tmp_path: Path):
     (tmp_path / "keys").write_text("a-key\n")
-    check_access("0.0.0.0", 0, tmp_path / "keys")
+    check_access("0.0.0.0", tmp_path / "keys")
 
 
 def test_keys_are_read_before_anything_starts(tmp_path: Path):
     with pytest.raises(UserError, match="cannot be read"):
-        check_access("127.0.0.1", 0, tmp_path / "keys")
+        check_access("127.0.0.1", tmp_path / "keys")
 
 
 def test_a_port_that_another_has_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen there"):
-        check_access("127.0.0.1", taken.getsockname()[1], None)
+        check_port("127.0.0.1", taken.getsockname()[1])
 
 
-def test_engines_that_the_cluster_has_no_room_for_are_refused():
-    cluster = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, object_store_gib=1, gpu_memory_gib=80)
-    check_fit(Config(), cluster)
-    with pytest.raises(UserError, match=r"2 GPUs needed, 1 there: lower serve.num_replicas or engines.num_gpus"):
-        check_fit(Config.model_validate({"serve": {"num_replicas": 2}}), cluster)
+CLUSTER = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, object_store_gib=1, gpu_memory_gib=80)
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"serve": {"num_replicas": 2}}, "GPUs: 2 needed, 1 there: lower serve.num_replicas or engines.num_gpus "),
+        ({"serve": {"num_replicas": 2}}, "memory: 9 GiB needed, 8 GiB there: lower serve.num_replicas or engines.kv_"),
+        ({"engines": {"labels": {"role": "engine"}}}, "engines: no node is labelled role=engine: start some with"),
+        ({"engines": {"gpu_memory_utilization": 0.01}}, "GPU memory: "),
+    ],
+)
+def test_engines_that_the_cluster_has_no_room_for_are_refused(run: RunDirectory, values: dict[str, Any], missing: str):
+    node = Node(labels={}, num_cpus=2, num_gpus=1, memory_gib=8)
+    cluster = replace(CLUSTER, nodes=(node,))
+    check_replicas_fit(run, Config(), cluster)
+    with pytest.raises(UserError, match=f"the engines do not fit the cluster: .*{re.escape(missing)}"):
+        check_replicas_fit(run, Config.model_validate(values), cluster)
+
+
+def test_machines_that_come_as_they_are_asked_for_are_not_missed(run: RunDirectory):
+    config = Config.model_validate({"serve": {"num_replicas": 2}, "engines": {"labels": {"role": "engine"}}})
+    check_replicas_fit(run, config, replace(CLUSTER, num_gpus=0, gpu_memory_gib=None, nodes=(), grows=True))
 
 
 @pytest.mark.parametrize("args", [{}, {"run": "runs/demo"}, {"run": "runs/demo", "api_key_file": "f", "port": 1}])
