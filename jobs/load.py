@@ -26,13 +26,13 @@ class Load:
         return len(self.failures)
 
 
-def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clients: int) -> Load:
+def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clients: int, key: str = "") -> Load:
     """Has clients ask, greedily and each after its own last answer, until the time is up; who has asked is answered.
 
     They speak HTTP and no more: on the machine of the server, a client of the API would take much of its CPUs.
     """
     load, turns, began = Load(), itertools.cycle(prompts), time.monotonic()
-    arguments = (load, began + seconds, port, model, turns)
+    arguments = (load, began + seconds, port, model, turns, key)
     threads = [threading.Thread(target=_ask, args=arguments) for _ in range(num_clients)]
     for thread in threads:
         thread.start()
@@ -61,14 +61,14 @@ def summary(loads: list[Load]) -> dict[str, Any]:
     }
 
 
-def _ask(load: Load, ends: float, port: int, model: str, prompts: Iterable[str]) -> None:
+def _ask(load: Load, ends: float, port: int, model: str, prompts: Iterable[str], key: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     for prompt in prompts:
         began = time.monotonic()
         if began >= ends:
             break
         try:
-            load.models.append(_answer(connection, model, prompt)["model"])
+            load.models.append(_answer(connection, model, prompt, key)["model"])
             load.latencies_s.append(time.monotonic() - began)
         except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
             load.failures.append(repr(error)[:300])
@@ -76,10 +76,11 @@ def _ask(load: Load, ends: float, port: int, model: str, prompts: Iterable[str])
     connection.close()
 
 
-def _answer(connection: http.client.HTTPConnection, model: str, prompt: str) -> dict[str, Any]:
+def _answer(connection: http.client.HTTPConnection, model: str, prompt: str, key: str) -> dict[str, Any]:
     """Raises ValueError, with what the server says, unless it answers."""
     asked = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 110}
-    connection.request("POST", "/v1/chat/completions", json.dumps(asked), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
     response = connection.getresponse()
     body = response.read()
     if response.status != http.client.OK:

@@ -10,6 +10,7 @@ from typing import Any
 from medcritical_ray.architecture import Architecture, architecture_of, bytes_per_parameter, untold
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import parse_json, read_json, sha256_of
+from medcritical_ray.names import stays_within
 
 ADAPTER_CONFIG = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -132,8 +133,8 @@ def _weight_files(path: Path) -> list[Path]:
 def _indexed_names(index: Path) -> list[str]:
     weight_map = _read_json(index).get("weight_map")
     names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{index}: names no weight files")
+    if not names or not all(isinstance(name, str) and stays_within(name) for name in names):
+        raise UserError(f"{index}: names no weight files of this directory")
     return sorted(names)
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import flush_to_disk, link_or_copy, read_json, sha256_of, write_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, PICKLES
+from medcritical_ray.names import stays_within
 
 Kind = Literal["full", "adapter"]
 MANIFEST = "manifest.json"
@@ -39,6 +40,13 @@ class Manifest(BaseModel):
     files: dict[str, str] = Field(description="path inside the directory -> SHA-256, as hexadecimal digits")
     metrics: dict[str, Any]
     created: datetime
+
+    @field_validator("files")
+    @classmethod
+    def _files_lie_within(cls, files: dict[str, str]) -> dict[str, str]:
+        if strange := [name for name in files if not stays_within(name)]:
+            raise ValueError(f"{strange[0]!r} is no file of this directory")
+        return files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
