@@ -167,8 +167,9 @@ def _quieten_this_process() -> None:
 
 
 def _shards(rows_dir: Path, num_workers: int, name: str) -> dict[str, Any]:
-    """One Ray Dataset per worker, named by its rank: contiguous rows, equally many give or take one, none left over.
+    """One Ray Dataset per worker, named by its rank: rows dealt in turn, equally many give or take one, none left over.
 
+    A question's rows follow one another: dealt in turn, no worker has those of held-out questions alone.
     Ray Train's own split would drop the rows that do not divide evenly, and deal blocks to whichever worker asks first.
     One shard at a time passes through this process: tasks that read them would take longer to start than to read, and
     need CPUs that the workers hold.
@@ -179,12 +180,11 @@ def _shards(rows_dir: Path, num_workers: int, name: str) -> dict[str, Any]:
             f"{rows_dir} holds {num_rows} training examples, which is too few for trainers.num_workers = {num_workers}"
         )
     rows = pyarrow.dataset.dataset([str(path) for path in part_paths(rows_dir)])
-    bounds = [num_rows * rank // num_workers for rank in range(num_workers + 1)]
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     with ray.data.DataContext.current(context):
         shards = {
-            str(rank): ray.data.from_arrow(rows.take(list(range(bounds[rank], bounds[rank + 1]))))
+            str(rank): ray.data.from_arrow(rows.take(list(range(rank, num_rows, num_workers))))
             for rank in range(num_workers)
         }
     for rank, shard in shards.items():

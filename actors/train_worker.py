@@ -86,8 +86,11 @@ def _train(assignment: Assignment) -> dict[str, Any]:
 
 
 def _prepare(assignment: Assignment) -> "Prepared":
+    from transformers.utils.logging import disable_progress_bar
+
     from medcritical_ray.training.prepare import Limits, prepare_dpo, prepare_sft
 
+    disable_progress_bar()  # transformers' bars would stand between the lines of a run's own
     limits = Limits(
         seed=assignment.seed,
         max_tokens_per_forward=assignment.max_tokens_per_forward,

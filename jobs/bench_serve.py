@@ -111,9 +111,9 @@ def make_run(path: Path, policy: Path, config: "Config", *, num_versions: int, n
     import torch
     from safetensors.torch import load_file, save_file
 
+    from medcritical_ray.model_files import weight_files
     from medcritical_ray.policies import PolicyStore
     from medcritical_ray.run_directory import RunDirectory
-    from medcritical_ray.weights import weight_files
 
     record = config.model_dump(mode="json")
     run = RunDirectory.create(path, config=record, seeds={}, fingerprints={}, resume_command="")

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.config_files import load_config
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import atomic_path, check_writable, write_json
-    from medcritical_ray.study import ARMS, arm_configs, read_arms, study_figures, study_table
+    from medcritical_ray.study.arms import ARMS, arm_configs, read_arms
+    from medcritical_ray.study.figures import study_figures
+    from medcritical_ray.study.table import study_table
 
     if args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: must be at least 1")
@@ -66,7 +68,7 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     from actors.team import RayTeam
     from jobs.self_play import admit, plan_of
     from medcritical_ray.opening import check_reviewers
-    from medcritical_ray.study import TRUNK, arm_run, is_finished
+    from medcritical_ray.study.arms import TRUNK, arm_run, is_finished
     from medcritical_ray.trackers import check_tracker
 
     waiting = [key for key, config in configs.items() if not is_finished(arm_run(out, *key), config)]
@@ -94,9 +96,9 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     from jobs.following import followed
     from jobs.self_play import make_game, play_to_the_end
     from jobs.terminal import TerminalProgress, print_contamination
-    from medcritical_ray.branching import open_branch
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.study.branching import open_branch
 
     if trunk:
         opened = open_branch(config, run_path(config), trunk, resume_command=command)
@@ -113,7 +115,7 @@ def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
     """Accuracies, and where the whole lies."""
     from rich.table import Table
 
-    from medcritical_ray.study import accuracy_text
+    from medcritical_ray.study.table import accuracy_text
 
     table = Table("arm", "accuracy", "each seed", "over SFT", "p")
     for arm, row in figures["arms"].items():

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from medcritical_ray.files import atomic_path
-from medcritical_ray.study import leading_arms
+from medcritical_ray.study.arms import leading_arms
 
 _TITLES = {
     "sft": "SFT (stage 1)",

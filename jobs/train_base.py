@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains and saves a student. Raises UserError for arguments that cannot be."""
+    from medcritical_ray.clinic.train_base import train_base
     from medcritical_ray.clinic.world import load_world
     from medcritical_ray.errors import UserError
-    from medcritical_ray.training.base import train_base
 
     if args.out.exists():
         raise UserError(f"--out {args.out} exists: choose another directory, or move it away")

@@ -3,6 +3,7 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from medcritical_ray.grading import grade_attempt
@@ -60,33 +61,47 @@ def _synthetic(
         yield _Lesson(question, template, ("check",))
 
 
+@dataclass(kw_only=True, slots=True)
+class CheckBalance:
+    """What the task `check` meets: right attempts and wrong ones, `keeps_per_mistake` of the former for each of the
+    latter as far as there are enough. A student that checked mostly wrong attempts calls right ones wrong, too
+    (measured: 95 % of them)."""
+
+    keeps_per_mistake: float
+    num_mistakes: int = 0
+    num_keeps: int = 0
+
+    def takes_mistake(self) -> bool:
+        """Whether one more mistake is to be checked; counts it if so."""
+        takes = self.num_mistakes * self.keeps_per_mistake <= self.num_keeps
+        self.num_mistakes += takes
+        return takes
+
+
 def own_corrections(
     reviewer: Reviewer,
     questions: Iterable[Question],
     attempts: Iterable[Trajectory],
     *,
-    keeps_per_mistake: float,
+    balance: CheckBalance,
     max_per_question: int,
     tally: Tally,
 ) -> Iterator[Demonstration]:
-    """How to correct the student's own attempts: to repair distinct wrong ones, and to keep every right one.
+    """How to correct the student's own attempts at some questions: to repair distinct wrong ones, and to keep every
+    right one.
 
-    A student trained on somebody else's mistakes cannot repair its own (SCoRe, arXiv 2409.12917). The task `check`
-    meets right attempts and wrong ones, `keeps_per_mistake` of the former for each of the latter as far as there are
-    enough: a student that checked mostly wrong attempts calls right ones wrong, too (measured: 95 % of them).
+    A student trained on somebody else's mistakes cannot repair its own (SCoRe, arXiv 2409.12917).
     """
     by_id = {question.id: question for question in questions}
     shown = list(_distinct(attempts, tally.drops))
     lessons = [
         _Lesson(by_id[each.question_id], each.trace, ("check",) if each.correct else ("repair",)) for each in shown
     ]
-    num_checked = num_keeps = 0
     for lesson, correction in _within_limit(reviewer, lessons, max_per_question, tally):
         yield from _demonstrations(lesson, correction)
         if lesson.tasks == ("check",):
-            num_keeps += 1
-        elif num_checked * keeps_per_mistake <= num_keeps:
-            num_checked += 1
+            balance.num_keeps += 1
+        elif balance.takes_mistake():
             yield from _demonstrations(lesson._replace(tasks=("check",)), correction)
 
 

@@ -1,7 +1,8 @@
 """Estimates, from above, of what a run takes of its machines and disks, in GiB of 2**30 bytes. Every term stands here
 with its reason; `gpu_memory` has those of a GPU.
 
-Left out: activations of training workers on the CPU, where models are small, and what others use on the same machines.
+Left out: activations of training workers on the CPU, where models are small, the questions themselves, which lie on
+the disk as they did before, and what others use on the same machines.
 """
 
 from dataclasses import dataclass
@@ -34,11 +35,13 @@ BYTES_PER_PARAMETER = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """Rows per iteration, at most: corrections if every attempt is wrong, pairs if the limits are reached."""
+    """Rows per iteration, at most: corrections if every attempt is wrong, pairs if the limits are reached. Candidates
+    are all pairs that could be made."""
 
     num_questions: int
     num_attempts: int
     num_corrections: int
+    num_candidates: int
     num_pairs: int
 
 
@@ -46,11 +49,13 @@ def estimate_rows(config: Config) -> Rows:
     num_questions, pairs = config.generate.num_questions or config.questions.num_train, config.pairs
     num_attempts = num_questions * config.generate.num_attempts
     num_sources = sum(share > 0 for share in pairs.shares.values())
+    num_candidates = num_questions * num_sources * pairs.max_pairs_per_question
     return Rows(
         num_questions=num_questions,
         num_attempts=num_attempts,
         num_corrections=num_attempts * config.correct.num_repairs,
-        num_pairs=min(pairs.max_pairs, num_questions * num_sources * pairs.max_pairs_per_question),
+        num_candidates=num_candidates,
+        num_pairs=min(pairs.max_pairs, num_candidates),
     )
 
 
@@ -134,15 +139,40 @@ def broadcast_gib(config: Config, size: ModelSize) -> float:
 
 
 def disk_gib(config: Config, size: ModelSize) -> float:
-    """Two policies of stage 1 (a draft, and the one that plays on), and the policy and rows of every iteration.
+    """Two policies of stage 1 (a draft, and the one that plays on), a policy of every iteration, and all rows: of stage
+    1, of every round, and of the evaluations of the base student, of stage 1 and of every iteration.
 
     A published policy shares its files with the training that it comes from.
     """
-    rows = estimate_rows(config)
-    stage_1 = 2 * policy_gib(config.sft, size)
+    num_iterations = config.run.num_iterations
+    policies = 2 * policy_gib(config.sft, size) + num_iterations * policy_gib(config.dpo, size)
+    num_tokens = _tokens_of_stage_one(config) + num_iterations * _tokens_of_round(config)
+    num_tokens += (2 + num_iterations) * _tokens_of_evaluation(config)
+    return policies + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
+
+
+def _lengths_tokens(config: Config) -> tuple[int, int]:
+    """Of an attempt, and of a correction as a trajectory, which holds the attempt, too."""
     attempt = config.generate.sampling.max_tokens
-    correction = attempt + config.correct.sampling.max_tokens
-    num_tokens = rows.num_attempts * attempt + rows.num_corrections * correction
-    num_tokens += rows.num_pairs * TEXTS_PER_PAIR * correction
-    iteration = policy_gib(config.dpo, size) + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
-    return stage_1 + config.run.num_iterations * iteration
+    return attempt, attempt + config.correct.sampling.max_tokens
+
+
+def _tokens_of_stage_one(config: Config) -> float:
+    """Own attempts, each of which may be in two demonstrations."""
+    attempt, correction = _lengths_tokens(config)
+    num_questions = config.teacher.num_corrected or config.teacher.num_questions
+    return num_questions * config.sft.own_attempts * (attempt + 2 * TEXTS_PER_PAIR * correction)
+
+
+def _tokens_of_round(config: Config) -> float:
+    attempt, correction = _lengths_tokens(config)
+    rows = estimate_rows(config)
+    pairs = (rows.num_candidates + rows.num_pairs) * TEXTS_PER_PAIR * correction
+    return rows.num_attempts * attempt + rows.num_corrections * correction + pairs
+
+
+def _tokens_of_evaluation(config: Config) -> float:
+    """Answers, samples, and of a share of the answers a check and perhaps a repair."""
+    attempt, correction = _lengths_tokens(config)
+    per_question = (1 + config.evaluate.num_passes) * attempt + 2 * config.evaluate.corrected_share * correction
+    return (config.questions.num_dev + config.questions.num_test) * per_question

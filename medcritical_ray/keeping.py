@@ -17,6 +17,12 @@ class KeepingListener(Listener):
         self._kept_at = time.monotonic()
 
     def advance(self, label: str, done: int, total: int) -> None:
+        self._keep_now_and_then()
+
+    def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
+        self._keep_now_and_then()
+
+    def _keep_now_and_then(self) -> None:
         if time.monotonic() > self._kept_at + _EVERY_S:
             self._run.keep()
             self._kept_at = time.monotonic()

@@ -49,7 +49,7 @@ def check_model(directory: str | Path) -> ModelSize:
     if is_adapter(path) and not (path / "config.json").exists():
         raise UserError(f"{path}: holds a LoRA adapter, not a model: merge it, or name the model below it")
     config = _read_json(path / "config.json")
-    files = _weight_files(path)
+    files = weight_files(path)
     if not any(all((path / name).exists() for name in names) for names in _TOKENIZERS):
         raise UserError(f"{path}: no tokenizer: tokenizer.json (or tokenizer.model) must lie beside the weights")
     shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
@@ -81,7 +81,7 @@ def size_by_config(directory: Path) -> ModelSize:
 
 def hash_of_weights(directory: Path) -> str:
     """The SHA-256 of the SHA-256 of each weight file, in order. Raises UserError if there are none."""
-    digests = [sha256_of(file) for file in _weight_files(directory)]
+    digests = [sha256_of(file) for file in weight_files(directory)]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -112,8 +112,9 @@ def tensor_shapes(file: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def _weight_files(path: Path) -> list[Path]:
-    """The files that hold the weights: those that the index names, or else all safetensors files."""
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold a model's weights: those that the index names, or else all safetensors files. A download may
+    hold the same weights in a second form beside them. Raises UserError if there are none."""
     if (path / _INDEX).exists():
         names = _indexed_names(path / _INDEX)
         missing = [name for name in names if not (path / name).exists()]

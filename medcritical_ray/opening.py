@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -65,19 +66,26 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
     UserError, and then has written nothing.
     """
     path, mirror = run_path(config), settled_mirror(config, resume=resume, resume_command=resume_command)
-    what: dict[str, Any] = {
+    identity: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "seeds": {"run": config.run.seed},
         "fingerprints": fingerprints(config),
-        "resume_command": resume_command,
-        "keeper": mirror,
     }
-    run = RunDirectory.resume(path, **what) if resume else None
-    if run and run.done(STAGE_ONE, QUESTIONS_PHASE):
-        if not run.summary_file.exists():
-            check_reviewer(config, run)
-            admit()
-        return run
+    begin = partial(
+        RunDirectory.resume if resume else RunDirectory.create,
+        path,
+        **identity,
+        resume_command=resume_command,
+        keeper=mirror,
+    )
+    if resume:
+        RunDirectory.check_resume(path, **identity)
+        known = RunDirectory(path)
+        if known.done(STAGE_ONE, QUESTIONS_PHASE):
+            if not known.summary_file.exists():
+                check_reviewer(config, known)
+                admit()
+            return begin()
     prepared = checked_questions(config)
     check_reviewer(config)
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,7 +93,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
         longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
         check_context(config, student, longest, corrected=True)
         admit()
-        run = run or RunDirectory.create(path, **what)
+        run = begin()
         if config.student.fresh:
             shutil.copytree(student, fresh_student_path(run), dirs_exist_ok=True)
     write_prepared(prepared, run)

@@ -41,7 +41,11 @@ class PairingCounts:
 def make_pairs(
     question: Question, trajectories: Sequence[Trajectory], config: PairsConfig, counts: PairingCounts
 ) -> list[PreferencePair]:
-    """All pairs of one question from one iteration's trajectories, at most `max_pairs_per_question` of each source."""
+    """All pairs of one question from one iteration's trajectories, at most `max_pairs_per_question` of each source.
+
+    Attempts that are wrong alike make the same pair each: a mistake weighs as often as the policy makes it. Another
+    source's pair is made once.
+    """
     kept: list[PreferencePair] = []
     for source, make in _PairMaker(question, trajectories, config, counts).sources().items():
         if config.shares.get(source, 0.0) > 0:

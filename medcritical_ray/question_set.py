@@ -1,12 +1,16 @@
 """The questions of one split as they lie on disk, read a block at a time."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-import pyarrow.dataset as ds
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medcritical_ray.errors import UserError
 from medcritical_ray.questions.readers.native import question_of
 from medcritical_ray.records import Question
 
@@ -25,7 +29,11 @@ class QuestionSet:
 
     @classmethod
     def whole(cls, path: Path, block_size: int) -> "QuestionSet":
-        return cls(path, 0, pq.ParquetFile(path).metadata.num_rows, block_size)
+        """All questions of a file. Raises UserError if it cannot be read."""
+        try:
+            return cls(path, 0, pq.read_metadata(path).num_rows, block_size)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
 
     @property
     def num_blocks(self) -> int:
@@ -35,10 +43,9 @@ class QuestionSet:
         """The questions of one block; the last may be shorter."""
         start = index * self.block_size
         size = min(self.block_size, self.num_questions - start)
-        num_rows = pq.ParquetFile(self.path).metadata.num_rows
-        rows = [(self.first + start + i) % num_rows for i in range(size)]
-        table = ds.dataset(self.path, format="parquet").take(rows, use_threads=False)
-        return [question_of(row, row["id"]) for row in table.to_pylist()]
+        with pq.ParquetFile(self.path) as file:
+            rows = [(self.first + start + i) % file.metadata.num_rows for i in range(size)]
+            return [question_of(row, row["id"]) for row in _take(file, rows)]
 
     def __iter__(self) -> Iterator[Question]:
         for index in range(self.num_blocks):
@@ -47,3 +54,15 @@ class QuestionSet:
     def window(self, first: int, num_questions: int) -> "QuestionSet":
         """`num_questions` questions from the one that is `first` of these."""
         return QuestionSet(self.path, self.first + first, num_questions, self.block_size)
+
+
+def _take(file: pq.ParquetFile, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows by their numbers. Only the row groups that hold them are read, so that a pass over a file reads it once or
+    twice, however small its blocks."""
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    firsts = list(accumulate(sizes, initial=0))
+    groups = sorted({bisect_right(firsts, row) - 1 for row in rows})
+    numbers = [row for group in groups for row in range(firsts[group], firsts[group + 1])]
+    place = {row: position for position, row in enumerate(numbers)}
+    table = file.read_row_groups(groups, use_threads=False)
+    return table.take([place[row] for row in rows]).to_pylist()

@@ -113,10 +113,6 @@ class Remote:
 
         self._each(work, names)
 
-    def delete_directory(self, directory: str) -> None:
-        filesystem, root = self._opened
-        self._patiently(lambda: filesystem.delete_dir(f"{root}/{directory}"))
-
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         return self._patiently(lambda: FileSystem.from_uri(self.uri))

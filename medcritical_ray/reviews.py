@@ -38,6 +38,11 @@ class Written:
     num_tokens: int = 0
 
 
+def kind_of(fault: str) -> str:
+    """What is counted of a fault: after a colon stands what is its own alone, such as a server's words."""
+    return fault.partition(":")[0]
+
+
 @dataclass(kw_only=True, slots=True)
 class Tally:
     """What was asked of a teacher: how many texts, the characters that it wrote, and drops by reason."""
@@ -111,5 +116,5 @@ def review(reviewer: Reviewer, submissions: Sequence[Submission], iteration: int
     for written in corrections:
         tally.add(written.text)
         if written.fault:
-            tally.drops[written.fault] += 1
+            tally.drops[kind_of(written.fault)] += 1
     return [written.text if written.fault is None else None for written in corrections]

@@ -22,7 +22,7 @@ def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, 
     """
     directory, config, counts = game.run.iteration(iteration), game.config.pairing, PairingCounts()
     earlier = [game.run.iteration(number) / "pairs" for number in range(1, iteration)]
-    draws = _write_candidates(directory, questions, config, counts)
+    draws = _write_candidates(game, iteration, questions, counts)
     highest_draws = _highest_draws(draws, config, max_new=_max_new_pairs(config, earlier))
     made = _write_drawn(directory, questions.num_blocks, highest_draws, counts)
     num_wanted = round(config.previous_share / (1 - config.previous_share) * made.total())
@@ -41,12 +41,14 @@ def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, 
 
 
 def _write_candidates(
-    directory: Path, questions: QuestionSet, config: PairsConfig, counts: PairingCounts
+    game: Game, iteration: int, questions: QuestionSet, counts: PairingCounts
 ) -> dict[PairSource, list[float]]:
     """Writes every pair that could be made; returns the draws by source, one number in [0, 1) per candidate."""
+    directory = game.run.iteration(iteration)
     draws: dict[PairSource, list[float]] = defaultdict(list)
     for block in range(questions.num_blocks):
-        candidates = list(_candidates(directory, questions, block, config, counts))
+        game.progress.advance("pairing", block, questions.num_blocks)
+        candidates = list(_candidates(directory, questions, block, game.config.pairing, counts))
         write_part(directory / "candidates", block, candidates, PreferencePair)
         for pair, draw in _with_draws(candidates):
             draws[pair.source].append(draw)

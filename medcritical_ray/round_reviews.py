@@ -12,7 +12,7 @@ from medcritical_ray.game import TEACHER_VERSION, Game
 from medcritical_ray.play import count_trajectories
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
-from medcritical_ray.reviews import Tally, Written
+from medcritical_ray.reviews import Tally, Written, kind_of
 from medcritical_ray.rollouts import Completion, Turn, correction_turns
 from medcritical_ray.tables import iter_parts, missing_parts, part_path, read_part, write_part
 from medcritical_ray.teachers import LACKS_TEXT, MISSES_KEY, submission
@@ -64,5 +64,6 @@ def _tally(directory: Path) -> Tally:
     tally = Tally()
     for trajectory in iter_parts(directory / "corrections", Trajectory):
         tally.add(trajectory.output)
-    tally.drops.update(review.fault for review in iter_parts(directory / "reviews", Review) if review.fault)
+    reviews = iter_parts(directory / "reviews", Review)
+    tally.drops.update(kind_of(review.fault) for review in reviews if review.fault)
     return tally

@@ -88,10 +88,8 @@ class RunDirectory:
         resume_command: str,
         keeper: Keeper | None = None,
     ) -> Self:
-        """Goes on with a run. Raises UserError if there is none at `path`, or if its config or data were others."""
-        record = cls(path).record()
-        now = new_record(config, seeds, fingerprints)
-        changes = check_resumable(record, now)
+        """Goes on with a run. Raises UserError as `check_resume` does."""
+        now, changes = cls.check_resume(path, config=config, seeds=seeds, fingerprints=fingerprints)
         run = cls(path, RunLock(path / _LOCK), keeper)
         run.append_event(
             "run resumed",
@@ -103,6 +101,19 @@ class RunDirectory:
         )
         run.keep()
         return run
+
+    @classmethod
+    def check_resume(
+        cls, path: Path, *, config: dict[str, Any], seeds: dict[str, int], fingerprints: dict[str, str]
+    ) -> tuple[RunRecord, list[str]]:
+        """The record that a run would have now, and what of its config changes, without a word in its events.
+
+        Raises UserError if there is no run at `path`, if its config or data were others, or if somebody works on it.
+        """
+        now = new_record(config, seeds, fingerprints)
+        changes = check_resumable(cls(path).record(), now)
+        RunLock(path / _LOCK).close()
+        return now, changes
 
     def exists(self) -> bool:
         return (self.path / _RUN_JSON).exists()

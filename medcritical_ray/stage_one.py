@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.assessment import assess
-from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
+from medcritical_ray.demonstrations import (
+    CheckBalance,
+    own_corrections,
+    synthetic_corrections,
+    template_demonstrations,
+)
 from medcritical_ray.distilled import read_charges
 from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, Game
 from medcritical_ray.play import play
@@ -22,7 +27,7 @@ from medcritical_ray.reviews import Tally
 from medcritical_ray.rollouts import attempt_turns
 from medcritical_ray.run_directory import STAGE_ONE
 from medcritical_ray.self_play import broadcast, evaluate, publish_trained
-from medcritical_ray.tables import iter_parts, write_part
+from medcritical_ray.tables import iter_parts, part_path, read_part, write_part
 
 CORRECT_PHASE = "correct"
 
@@ -102,19 +107,20 @@ def make_mistakes(game: Game) -> dict[str, Any]:
 
 def correct_mistakes(game: Game) -> dict[str, Any]:
     """What the student of stage 1 is trained on in the end: the teaching, and corrections of its own mistakes."""
-    directory = game.run.iteration(STAGE_ONE)
-    tally = Tally()
+    directory, questions = game.run.iteration(STAGE_ONE), corrected_questions(game)
+    tally, balance = Tally(), CheckBalance(keeps_per_mistake=game.config.sft.keeps_per_mistake)
 
     def demonstrations() -> Iterator[Demonstration]:
         yield from iter_parts(directory / "teaching", Demonstration)
-        yield from own_corrections(
-            game.reviewer,
-            corrected_questions(game),
-            iter_parts(directory / "attempts", Trajectory),
-            keeps_per_mistake=game.config.sft.keeps_per_mistake,
-            max_per_question=game.config.sft.max_own_corrections,
-            tally=tally,
-        )
+        for block in range(questions.num_blocks):
+            yield from own_corrections(
+                game.reviewer,
+                questions.block(block),
+                read_part(part_path(directory / "attempts", block), Trajectory),
+                balance=balance,
+                max_per_question=game.config.sft.max_own_corrections,
+                tally=tally,
+            )
 
     written = write_demonstrations(directory / "lessons", demonstrations())
     charges = game.reviewer.charges(STAGE_ONE, tally)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.model_files import weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -16,11 +17,6 @@ Blob = bytes | np.ndarray
 
 EMBEDDINGS = "embed_tokens.weight"
 OUTPUT_HEAD = "lm_head.weight"
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a policy, in the order of their names."""
-    return sorted(directory.glob("*.safetensors"))
 
 
 def read_blobs(directory: Path) -> list[np.ndarray]:

@@ -39,14 +39,16 @@ class Config(Part):
 
     @property
     def pairing(self) -> PairsConfig:
-        """The bounds of pairs: where a wrong attempt has one repair, that is all the agreement there can be."""
-        agreement = min(self.pairs.min_agreement, self.correct.num_repairs)
-        return self.pairs.model_copy(update={"min_agreement": agreement})
+        """The bounds of pairs: a teacher's one repair needs nobody who agrees."""
+        if self.correct.policy != "teacher":
+            return self.pairs
+        return self.pairs.model_copy(update={"min_agreement": 1})
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
         problems = [
-            *_data_problems(self),
+            *_question_problems(self),
+            *_student_problems(self),
             *_teacher_problems(self),
             *_pair_problems(self),
             *_token_problems(self),
@@ -57,25 +59,26 @@ class Config(Part):
         return self
 
 
-def _data_problems(config: Config) -> Iterator[str]:
+def _question_problems(config: Config) -> Iterator[str]:
     yield from (f"run.directory: {problem}" for problem in uri_problems(config.run.directory))
-    questions, student, teacher = config.questions, config.student, config.teacher
+    questions = config.questions
     if questions.kind == "file" and not questions.path:
         yield "questions.path is not set: must name the file of questions where questions.kind = 'file'"
+    if questions.kind == "clinic":
+        for name in ("path", "dev_path", "test_path", "map"):
+            if getattr(questions, name):
+                yield f"questions.{name} is set: must not be where questions.kind = 'clinic'; set questions.kind='file'"
+    if (config.generate.num_questions or 0) > questions.num_train:
+        allowed = f"must be at most questions.num_train = {questions.num_train}"
+        yield f"generate.num_questions = {config.generate.num_questions}: {allowed}"
+
+
+def _student_problems(config: Config) -> Iterator[str]:
+    questions, student = config.questions, config.student
     if questions.kind == "file" and not student.path and not student.fresh:
         yield "student.path is not set: must name a model where questions.kind = 'file'; or set student.fresh"
     if student.path and student.fresh:
         yield f"student.path = {student.path!r}: must not be set together with student.fresh"
-    refused = {"clinic": "explanations", "file": "clinic"}[questions.kind]
-    if teacher.kind == refused:
-        yield f"teacher.kind = {teacher.kind!r}: must be another where questions.kind = {questions.kind!r}"
-    for name in ("num_questions", "num_corrected"):
-        if (getattr(teacher, name) or 0) > questions.num_train:
-            allowed = f"must be at most questions.num_train = {questions.num_train}"
-            yield f"teacher.{name} = {getattr(teacher, name)}: {allowed}"
-    if config.generate.num_questions and config.generate.num_questions > questions.num_train:
-        allowed = f"must be at most questions.num_train = {questions.num_train}"
-        yield f"generate.num_questions = {config.generate.num_questions}: {allowed}"
     if student.fresh and student.fresh.hidden_size % (32 * student.fresh.num_heads):
         # The heads' sizes that every attention kernel of the engines takes are multiples of 32.
         allowed = f"must be a multiple of 32 * student.fresh.num_heads = {32 * student.fresh.num_heads}"
@@ -83,7 +86,14 @@ def _data_problems(config: Config) -> Iterator[str]:
 
 
 def _teacher_problems(config: Config) -> Iterator[str]:
-    teacher = config.teacher
+    questions, teacher = config.questions, config.teacher
+    refused = {"clinic": "explanations", "file": "clinic"}[questions.kind]
+    if teacher.kind == refused:
+        yield f"teacher.kind = {teacher.kind!r}: must be another where questions.kind = {questions.kind!r}"
+    for name in ("num_questions", "num_corrected"):
+        if (getattr(teacher, name) or 0) > questions.num_train:
+            allowed = f"must be at most questions.num_train = {questions.num_train}"
+            yield f"teacher.{name} = {getattr(teacher, name)}: {allowed}"
     if (teacher.kind == "distilled") != (teacher.path is not None):
         yield f"teacher.path = {teacher.path!r}: must be a directory of `distill` where kind = 'distilled', only"
     if teacher.corrections == "endpoint" and teacher.endpoint is None:
@@ -123,11 +133,12 @@ def _pair_problems(config: Config) -> Iterator[str]:
 
 def _corrector_problems(config: Config, used: set[PairSource]) -> Iterator[str]:
     pairs, num_corrections = config.pairs, config.correct.num_corrections
-    if pairs.min_agreement > num_corrections:
+    is_of_one_attempt = pairs.agree_on == "key" and bool(used & {"correction", "repair"})
+    if is_of_one_attempt and pairs.min_agreement > num_corrections:
         yield (
             f"pairs.min_agreement = {pairs.min_agreement}: must be at most correct.num_corrections = {num_corrections}"
         )
-    if "repair" in used and pairs.min_agreement == num_corrections:
+    if "repair" in used and is_of_one_attempt and pairs.min_agreement == num_corrections:
         # A pair of this source has a failed repair as its rejected text.
         allowed = f"must be above pairs.min_agreement = {pairs.min_agreement} where pairs.shares has 'repair'"
         yield f"correct.num_corrections = {num_corrections}: {allowed}"

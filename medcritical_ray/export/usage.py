@@ -5,6 +5,7 @@ from medcritical_ray.export.origins import exam_of
 from medcritical_ray.language import CHINESE, ENGLISH, Language
 from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.records import UnkeyedQuestion, lettered
+from medcritical_ray.served import served_rank
 from medcritical_ray.trace import format_answer
 
 _EXAMPLES = {
@@ -77,7 +78,7 @@ def _server(facts: Facts, form: Form) -> str:
     engines = facts.config.engines
     served = "DIRECTORY"
     if form == "adapter":
-        rank = 1 << max(3, ((facts.lora_rank or 1) - 1).bit_length())  # vLLM takes powers of two, from 8
+        rank = served_rank(facts.lora_rank or 1)
         served = (
             f"BASE --tokenizer DIRECTORY --enable-lora --lora-modules policy=DIRECTORY --max-lora-rank {rank} "
             "--generation-config vllm"

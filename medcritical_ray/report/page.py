@@ -161,6 +161,8 @@ def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
 
 def _rounds_with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple[int, QuestionSet]]:
     config = run_config(run, "have it reported by the version that made the run")
+    if not any(each.iteration for each in figures.rounds):
+        return []
     train = QuestionSet.whole(split_path(run, "train"), config.questions.block_size)
     return [
         (each.iteration, round_questions(config, train, each.iteration)) for each in figures.rounds if each.iteration

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
 
 from medcritical_ray.config import FreshStudentConfig, LoraConfig
 from medcritical_ray.config.training import Method
@@ -17,8 +16,6 @@ from medcritical_ray.policies import MANIFEST, Policy, read_manifest
 from medcritical_ray.training.batches import Batch
 from medcritical_ray.training.losses import token_logps
 from medcritical_ray.training.small_models import small_model
-
-disable_progress_bar()  # transformers' bars would stand between the lines of a run's own
 
 
 def base_dir(directory: Path) -> Path:

@@ -44,7 +44,8 @@ def steps_per_epoch(num_examples: int, batch_size: int, config_part: str, device
     if min(counts) == 0:
         raise UserError(
             f"{config_part}: {sum(counts):.0f} examples for {len(counts)} workers, one of which has none: raise "
-            f"{config_part}.max_length_tokens if rows were too long, else lower trainers.num_workers"
+            f"{config_part}.max_length_tokens if rows were too long, else lower trainers.num_workers (or, of pairs, "
+            "dpo.held_out_share)"
         )
     return min(math.ceil(sum(counts) / batch_size), int(min(counts)))
 

@@ -6,8 +6,14 @@ import pytest
 from endpoint_server import servers
 
 from jobs.cli import main
+from medcritical_ray.config_files import load_config
+from medcritical_ray.errors import UserError
+from medcritical_ray.opening import open_run, run_path
+from medcritical_ray.prepare import QUESTIONS_PHASE, fingerprints
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run_state import run_state
 
 
 @pytest.mark.parametrize("how", [["--dry-run"], []])
@@ -77,6 +83,25 @@ def test_a_dry_run_takes_a_config_without_weights_and_says_what_is_missing(
     assert f"missing: {tmp_path}/model: no weights: *.safetensors files must lie there\n" in printed
     assert "does not fit: GPUs: 1 needed, 0 there" in printed
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_refused_resume_leaves_the_run_and_why_it_failed_as_they_were(tmp_path: Path):
+    config = load_config(SHIPPED.with_name("demo.toml"), [f"run.directory={tmp_path}"])
+    what = {"config": config.model_dump(mode="json"), "seeds": {"run": 0}, "fingerprints": fingerprints(config)}
+    with RunDirectory.create(run_path(config), **what, resume_command="again") as run:
+        run.mark_done(STAGE_ONE, QUESTIONS_PHASE, {})
+        run.append_event("run failed", cause="the disk is full")
+    before = list(run.events())
+
+    def refuse() -> None:
+        raise UserError("too small a cluster")
+
+    with pytest.raises(UserError, match="too small a cluster"):
+        open_run(config, resume=True, resume_command="again", admit=refuse)
+    assert list(run.events()) == before
+    assert (run_state(run).state, run_state(run).cause) == ("failed", "the disk is full")
+    with open_run(config, resume=True, resume_command="again", admit=lambda: None):
+        assert [event["event"] for event in run.events()][-1] == "run resumed"
 
 
 @pytest.mark.parametrize("command", [["self-play", "--dry-run"], ["self-play"], ["study", "--out", "study"]])

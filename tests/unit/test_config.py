@@ -151,9 +151,23 @@ def test_an_iteration_plays_on_no_more_than_the_training_part():
     assert "generate.num_questions = 1001: must be at most questions.num_train = 1000" in problems_of(values)
 
 
-def test_no_more_corrections_can_agree_than_are_made():
+@pytest.mark.parametrize("setting", [{"path": "exam.csv"}, {"test_path": "test.csv"}, {"map": {"key": "label"}}])
+def test_a_file_of_questions_beside_the_clinics_is_refused(setting: dict):
+    (name,) = setting
+    assert f"questions.{name} is set: must not be where questions.kind = 'clinic'" in problems_of(
+        {"questions": setting}
+    )
+
+
+def test_no_more_corrections_can_agree_on_the_key_than_are_made():
     values = {"pairs": {"min_agreement": 5}, "correct": {"num_corrections": 4}}
     assert "pairs.min_agreement = 5: must be at most correct.num_corrections = 4" in problems_of(values)
+
+
+@pytest.mark.parametrize("pairs", [{"agree_on": "steps"}, {"shares": {"own": 1.0}}])
+def test_all_tries_of_a_question_can_agree_on_the_steps_and_attempts_alone_need_no_correction(pairs: dict):
+    values = {"pairs": {"min_agreement": 2, **pairs}, "correct": {"num_corrections": 1}}
+    assert Config.model_validate(values).pairing.min_agreement == 2
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,12 @@ import random
 from collections.abc import Sequence
 
 from medcritical_ray.corrections import format_keep
-from medcritical_ray.demonstrations import own_corrections, synthetic_corrections, template_demonstrations
+from medcritical_ray.demonstrations import (
+    CheckBalance,
+    own_corrections,
+    synthetic_corrections,
+    template_demonstrations,
+)
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import Demonstration, Question, Trajectory, UnkeyedQuestion, lettered
 from medcritical_ray.reviews import Charges, RuleTeacher, Submission, Tally, Written
@@ -61,7 +66,7 @@ def own(
         teacher or FakeTeacher(),
         questions,
         written,
-        keeps_per_mistake=keeps_per_mistake,
+        balance=CheckBalance(keeps_per_mistake=keeps_per_mistake),
         max_per_question=max_per_question,
         tally=tally,
     )

@@ -79,6 +79,7 @@ def test_after_an_error_nothing_more_is_begun_and_what_is_under_way_is_finished(
         ("sk-proj-0123456789", "Incorrect key: sk-pr***6789", "Incorrect key: (key)"),
         ("sk-proj-0123456789", "the sk-project knows no sk-promise", "the sk-project knows no sk-promise"),
         ("model-key", "the model is busy", "the model is busy"),
+        ("x", "x exceeds the context of 'x'", "(key) exceeds the context of (key)"),
         ("EMPTY", "the key EMPTY is none; nor is EMPT", "the key (key) is none; nor is EMPT"),
     ],
 )

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY_PREFIXES = (
     "medcritical_ray.chat",
     "medcritical_ray.clinic.student",
+    "medcritical_ray.clinic.train_base",
     "medcritical_ray.context",
     "medcritical_ray.endpoint",
     "medcritical_ray.engine",
@@ -87,6 +88,12 @@ def test_what_grades_in_the_harness_imports_nothing_of_the_project():
 @pytest.mark.parametrize("name", MEDCRITICAL_RAY)
 def test_medcritical_ray_imports_nothing_from_above_and_no_ray(name: str):
     assert packages_of(MEDCRITICAL_RAY[name]) & {"actors", "jobs", "ray"} == set()
+
+
+@pytest.mark.parametrize("name", modules_of("medcritical_ray/training"))
+def test_training_knows_no_clinic(name: str):
+    imported = imports_of(modules_of("medcritical_ray/training")[name])
+    assert [each for each in imported if each.startswith("medcritical_ray.clinic")] == []
 
 
 @pytest.mark.parametrize("name", modules_of("actors"))

@@ -8,6 +8,7 @@ import pytest
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import check_model, hash_of_weights, size_by_config, tensor_shapes
+from medcritical_ray.weights import checkpoint_names, read_blobs
 
 SHAPES = {"model.embed_tokens.weight": [10, 4], "model.norm.weight": [4]}
 
@@ -77,6 +78,14 @@ def test_shards_are_added_up(model: Path):
     weight_map = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert check_model(model).num_parameters == 8
+
+
+def test_weights_in_a_second_form_beside_the_indexed_ones_are_left_alone(model: Path):
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model.safetensors"}}))
+    before = checkpoint_names(model)
+    write_weights(model / "consolidated.safetensors", {"layers.0.a": [3]})
+    assert checkpoint_names(model) == before
+    assert [each.size for each in read_blobs(model)] == [(model / "model.safetensors").stat().st_size]
 
 
 def test_a_missing_shard_is_told(model: Path):

@@ -66,7 +66,7 @@ def test_rows_are_counted_as_if_every_attempt_were_wrong():
         pairs={"max_pairs_per_question": 2, "shares": {"correction": 0.5, "own": 0.5, "keep": 0.0}},
     )
     assert make_plan(config, QUARTER_GIB).rows == Rows(
-        num_questions=1000, num_attempts=4000, num_corrections=12_000, num_pairs=4000
+        num_questions=1000, num_attempts=4000, num_corrections=12_000, num_candidates=4000, num_pairs=4000
     )
 
 
@@ -115,20 +115,26 @@ def test_gpus_hold_weights_split_over_them():
 def test_disk_holds_a_policy_per_version_and_the_rows():
     one_token, no_tokens_to_speak_of = {"sampling": {"max_tokens": 1}}, 0.001
     config = on_cpu(questions={"num_train": 1000}, generate=one_token, correct=one_token)
-    assert make_plan(config, QUARTER_GIB).disk_gib == pytest.approx(2 + 3, abs=no_tokens_to_speak_of * 3)
+    assert make_plan(config, QUARTER_GIB).disk_gib == pytest.approx(2 + 3, abs=no_tokens_to_speak_of * 4)
 
 
 def test_rows_on_disk_are_counted_by_their_tokens():
     config = config_of(
         run={"num_iterations": 2},
-        questions={"num_train": 1000},
+        questions={"num_train": 1000, "num_dev": 10, "num_test": 20},
+        teacher={"num_questions": 5},
+        sft={"own_attempts": 3},
         generate={"num_attempts": 2, "sampling": {"max_tokens": 100}},
         correct={"num_corrections": 3, "sampling": {"max_tokens": 200}},
-        pairs={"max_pairs": 50},
+        pairs={"max_pairs": 50, "max_pairs_per_question": 1, "shares": {"correction": 1.0}},
+        evaluate={"num_passes": 4, "corrected_share": 0.5},
     )
+    # Rounds: 2,000 attempts of 100 tokens, 6,000 corrections of 300, 1,000 candidates and 50 pairs of four such texts.
+    # Evaluations, of four policies: 30 questions with five attempts each, and two corrections of one in two.
+    # Stage 1: 15 attempts in two demonstrations each, of four texts.
+    num_tokens = 2 * (200_000 + 1_800_000 + 1_260_000) + 4 * 30 * (500 + 300) + 15 * (100 + 2 * 4 * 300)
     tiny = ModelSize(num_parameters=1, num_bytes=2)
-    # 2,000 attempts of 100 tokens, 6,000 corrections and 50 pairs of four texts of 300 tokens; 8 bytes each, twice.
-    assert make_plan(config, tiny).disk_gib * GIB == pytest.approx(2 * 8 * (200_000 + 1_800_000 + 60_000))
+    assert make_plan(config, tiny).disk_gib * GIB == pytest.approx(8 * num_tokens)
 
 
 def test_the_size_of_a_fresh_student_is_computed():

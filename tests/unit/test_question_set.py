@@ -1,7 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from medcritical_ray.errors import UserError
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
@@ -57,3 +59,19 @@ def test_a_window_past_the_end_goes_on_at_the_start(questions: QuestionSet):
 def test_windows_that_move_on_meet_every_question_equally_often(questions: QuestionSet):
     met = [question_id for number in range(7) for question_id in ids(questions.window(3 + number * 2, 2))]
     assert sorted(met) == sorted(2 * [f"q{number}" for number in range(7)])
+
+
+def test_blocks_are_read_across_groups_of_rows_and_past_the_end(tmp_path: Path):
+    many = [replace(QUESTIONS[0], id=f"q{number}") for number in range(2500)]
+    write_questions(tmp_path / "many.parquet", many)
+    questions = QuestionSet.whole(tmp_path / "many.parquet", block_size=900)
+    assert ids(questions) == [question.id for question in many]
+    assert ids(questions.window(2400, 1200).block(1)) == [f"q{number}" for number in range(800, 1100)]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1"])
+def test_a_file_that_cannot_be_read_is_told(content: bytes | None, tmp_path: Path):
+    if content is not None:
+        (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.parquet cannot be read"):
+        QuestionSet.whole(tmp_path / "train.parquet", block_size=3)

@@ -112,6 +112,27 @@ def test_medmcqa_counts_as_its_file_does(cops: list[int], keys: list[str], tmp_p
     assert [option.text for option in questions[0].options] == list(texts.values())
 
 
+def test_a_number_that_is_another_options_text_is_no_key(tmp_path: Path):
+    rows = [{"stem": "How many?", "options": ["2", "3", "4", "5"], "key": key} for key in ("3", "C", "5", "2")]
+    read = list(read_questions(jsonl(tmp_path / "q.jsonl", *rows), mapping={"key": "key"}))
+    reason = "key is the number of one option and the text of another"
+    assert [row.reason if isinstance(row, BadRow) else row.key for row in read] == [reason, "C", reason, reason]
+
+
+def test_medmcqas_numbers_count_also_where_options_are_numbers(tmp_path: Path):
+    row = {"question": "How many?", "opa": "2", "opb": "3", "opc": "4", "opd": "5", "cop": 3}
+    assert one(jsonl(tmp_path / "q.jsonl", row)).key == "C"
+
+
+@pytest.mark.parametrize("options", ["A 发热\\nB 咳嗽", [{"key": "A", "value": "发热"}, {"key": "B", "value": "咳嗽"}]])
+def test_cmexam_is_read_from_other_files_than_csv(options: Any, tmp_path: Path):
+    row = {"Question": "最可能的\\n诊断是？", "Options": options, "Answer": "A", "Explanation": None}
+    question = one(jsonl(tmp_path / "q.jsonl", {**row, "Clinical Department": "内科"}))
+    assert (question.source, question.stem, question.explanation) == ("cmexam", "最可能的\n诊断是？", None)
+    assert [tuple(option) for option in question.options] == [("A", "发热"), ("B", "咳嗽")]
+    assert question.labels == {"Clinical Department": "内科"}
+
+
 def test_medmcqa_without_keys_is_set_aside(tmp_path: Path):
     texts = {"opa": "rest", "opb": "fluids", "opc": "amoxicillin", "opd": "aspirin"}
     pq.write_table(

@@ -235,6 +235,18 @@ def test_a_run_of_another_version_is_refused_in_words(finished: RunDirectory, tm
         render_report(other)
 
 
+def test_a_run_that_died_before_its_questions_were_written_has_a_report_and_one_without_them_is_told(
+    finished: RunDirectory, tmp_path: Path
+):
+    other = RunDirectory(Path(shutil.copytree(finished.path, tmp_path / "other")))
+    shutil.rmtree(other.path / "data")
+    with pytest.raises(UserError, match=r"data/test\.parquet cannot be read"):
+        render_report(other)
+    shutil.rmtree(other.path / "iterations")
+    other.summary_file.unlink()
+    assert "No policy has been evaluated yet." in render_report(other)
+
+
 def test_there_is_no_report_without_a_run(tmp_path: Path):
     with pytest.raises(UserError, match="there is no run in"):
         write_report(RunDirectory(tmp_path), tmp_path / "report.html")

@@ -265,5 +265,7 @@ def test_parts_of_a_phase_are_kept_every_ten_seconds(tmp_path: Path, monkeypatch
     for seconds in (4.0, 9.0, 11.0, 12.0, 22.0):
         now[0] = seconds
         progress.advance("attempts", 1, 9)
-    assert len(keeper.last_events) == 3
+    now[0] = 33.0
+    progress.step(1, "train", {"step": 1, "num_steps": 9})
+    assert len(keeper.last_events) == 4
     run.close()
