@@ -13,6 +13,7 @@ from medcritical_ray.files import parse_json, read_json, sha256_of
 from medcritical_ray.names import stays_within
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """How files with pickles end, which can run code and are never loaded."""
 
@@ -36,6 +37,15 @@ class ModelSize:
 def is_adapter(directory: Path) -> bool:
     """Whether a directory holds a LoRA adapter as PEFT saves it."""
     return (directory / ADAPTER_CONFIG).is_file()
+
+
+def check_adapter(directory: Path) -> None:
+    """Raises UserError if an adapter's weights are not in the one file that holds no pickles: PEFT and vLLM would read
+    others, too."""
+    if not (directory / ADAPTER_WEIGHTS).is_file():
+        pickles = sorted(file.name for file in directory.iterdir() if file.suffix in PICKLES)
+        held = f"weights only as {pickles[0]}: pickles are not loaded" if pickles else "no weights"
+        raise UserError(f"{directory}: {held}: {ADAPTER_WEIGHTS} must lie there")
 
 
 def check_model(directory: str | Path) -> ModelSize:
