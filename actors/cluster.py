@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # it is compiled
 from ray.exceptions import RayError
 
@@ -54,6 +55,7 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
             _join(address, config.connect_timeout_s)
         else:
             stack.enter_context(own_token())
+            stack.enter_context(on_this_machine_alone())
             _start(config)
         stack.callback(ray.shutdown)
         with stopped_by_sigterm(), gauges_repeated():
@@ -118,11 +120,22 @@ def own_token() -> Iterator[None]:
             AuthenticationTokenLoader.instance().reset_cache()
 
 
+@contextmanager
+def on_this_machine_alone() -> Iterator[None]:
+    """Has Ray listen on the loopback interface, as it does on systems where it forms no clusters: it takes no address
+    of that interface from anybody."""
+    before, name = ray_constants.ENABLE_RAY_CLUSTER, ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[name]
+
+
 def _start(config: ClusterConfig) -> None:
-    """A cluster of this machine alone: it listens where nobody else can reach it."""
     memory, started = config.object_store_mib * 2**20, time.monotonic()
     options: dict[str, Any] = {"num_cpus": config.num_cpus, "object_store_memory": memory, "include_dashboard": False}
-    options["_node_ip_address"] = "127.0.0.1"
     try:
         ray.init(address="local", **options, **_QUIET)
     except Exception as error:
