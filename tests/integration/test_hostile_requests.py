@@ -12,6 +12,13 @@ import pytest
 from hostile import LONG, NASTY, json_values, plain, texts
 from hypothesis import given
 from hypothesis import strategies as st
+from vllm.entrypoints.openai.chat_completion.protocol import (
+    ChatCompletionResponse,
+    ChatCompletionResponseChoice,
+    ChatMessage,
+)
+from vllm.entrypoints.openai.completion.protocol import CompletionResponse
+from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
@@ -48,15 +55,8 @@ numbers = st.integers(-3, 5) | st.sampled_from([2**31, 2**63, 2**64, -1, 0.5, 1e
 fields = st.dictionaries(st.sampled_from(FIELDS) | texts, json_values | numbers | texts | messages, max_size=3)
 
 
-class Answer:
-    """As much of vLLM's response as is looked at."""
-
-    def model_dump_json(self) -> str:
-        return "{}"
-
-
 class FakeEngine:
-    """Answers all that gets this far."""
+    """Answers all that gets this far, a chat with an answer line and what was said last."""
 
     has_chat_template = True
     is_alive = True
@@ -71,10 +71,14 @@ class FakeEngine:
 
     async def add_adapter(self, policy: ServedPolicy) -> None: ...
 
-    async def chat(self, policy: ServedPolicy, request: Any) -> Answer:
-        return Answer()
+    async def chat(self, policy: ServedPolicy, request: Any) -> ChatCompletionResponse:
+        written = ChatMessage(role="assistant", content=f"{request.messages[-1:]}\nStep 1: x\nAnswer: rest (A)")
+        choice = ChatCompletionResponseChoice(index=0, message=written, finish_reason="stop")
+        usage = UsageInfo(prompt_tokens=2, completion_tokens=1, total_tokens=3)
+        return ChatCompletionResponse(model="v0000", choices=[choice], usage=usage)
 
-    complete = chat
+    async def complete(self, policy: ServedPolicy, request: Any) -> CompletionResponse:
+        return CompletionResponse(model="v0000", choices=[], usage=UsageInfo())
 
 
 class Served:
