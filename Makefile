@@ -1,4 +1,4 @@
-# make setup | demo | test | lint, and lock to pin anew.
+# make setup | demo | test | lint, lock to pin anew, and audit to ask what is known to be wrong with what is pinned.
 #
 # Everything runs in an environment of the repository's own, .venv. It needs Python 3.11 or newer, make and the package
 # index. `make setup ACCELERATOR=gpu` installs the CUDA build; later calls keep to what is installed.
@@ -8,6 +8,7 @@ ACCELERATOR ?= $(or $(patsubst .venv/installed-%,%,$(firstword $(wildcard .venv/
 export ACCELERATOR
 
 UV_VERSION := 0.13.8
+PIP_AUDIT_VERSION := 2.10.1
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(ACCELERATOR)
 COMPILE := pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -15,7 +16,7 @@ COMPILE := pip compile pyproject.toml --extra dev --python-version 3.11 --python
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-unit test-integration lint lock
+.PHONY: setup demo test test-unit test-integration lint lock audit
 
 setup: $(INSTALLED)
 
@@ -42,6 +43,14 @@ lint: setup
 lock: .bootstrap/uv-$(UV_VERSION)
 	ACCELERATOR=cpu tools/uv.sh $(COMPILE) --extra cpu --output-file requirements/cpu.txt
 	ACCELERATOR=gpu tools/uv.sh $(COMPILE) --extra gpu --output-file requirements/gpu.txt
+
+# Asks the package index, which knows of advisories (the PyPA's and GitHub's). What it cannot tell of fails, too.
+audit: .bootstrap/uv-$(UV_VERSION)
+	for pins in requirements/*.txt; do \
+		sed 's/+cpu$$//' $$pins >.bootstrap/pins.txt; \
+		tools/uv.sh tool run --from pip-audit==$(PIP_AUDIT_VERSION) pip-audit --strict --no-deps --disable-pip \
+			--progress-spinner off --requirement .bootstrap/pins.txt || exit; \
+	done
 
 .bootstrap/uv-$(UV_VERSION):
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or newer is needed: make PYTHON=...')"

@@ -3,17 +3,21 @@
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # it is compiled
 from ray.exceptions import RayError
 
 from actors.metrics import gauges_repeated
@@ -46,15 +50,16 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
             yield _resources(run_directory, grows=config.autoscales)
         return
     os.environ.update(_ENVIRONMENT)
-    if address := joined_address(config):
-        _join(address, config.connect_timeout_s)
-    else:
-        _start(config)
-    try:
+    with ExitStack() as stack:
+        if address := joined_address(config):
+            _join(address, config.connect_timeout_s)
+        else:
+            stack.enter_context(own_token())
+            stack.enter_context(on_this_machine_alone())
+            _start(config)
+        stack.callback(ray.shutdown)
         with stopped_by_sigterm(), gauges_repeated():
             yield _resources(run_directory, grows=config.autoscales)
-    finally:
-        ray.shutdown()
 
 
 def joined_address(config: ClusterConfig) -> str | None:
@@ -89,6 +94,43 @@ def stopped_or(error: BaseException) -> BaseException:
     a handler has raised."""
     is_interrupt = isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped)
     return Stopped(_SIGNALS[-1]) if is_interrupt and _SIGNALS else error
+
+
+@contextmanager
+def own_token() -> Iterator[None]:
+    """A token for the cluster that is started here, in a file that nobody else can read, gone with the cluster.
+
+    Ray itself would make one for all clusters of this user, in a file of ~/.ray that others may read. Whoever has set
+    another, or has switched tokens off, has their way.
+    """
+    if any(name.startswith("RAY_AUTH_") for name in os.environ):
+        yield
+        return
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="medcritical-token-") as directory:
+        file = Path(directory) / "token"
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32), encoding="utf-8")
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
+        try:
+            yield
+        finally:
+            for name in [name for name in os.environ if name.startswith("RAY_AUTH_") and name not in before]:
+                del os.environ[name]
+            AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def on_this_machine_alone() -> Iterator[None]:
+    """Has Ray listen on the loopback interface, as it does on systems where it forms no clusters: it takes no address
+    of that interface from anybody."""
+    before, name = ray_constants.ENABLE_RAY_CLUSTER, ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[name]
 
 
 def _start(config: ClusterConfig) -> None:

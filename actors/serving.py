@@ -22,8 +22,8 @@ DEPLOYMENT = "policies"
 class PolicyServer:
     """One engine with the policies of a run. Keys are read where they are needed, and nowhere else."""
 
-    def __init__(self, run: Path, config: Config, key_file: Path | None) -> None:
-        self._keys = read_keys(key_file) if key_file else []
+    def __init__(self, run: Path, config: Config, keys: Path | list[bytes]) -> None:
+        self._keys = read_keys(keys) if isinstance(keys, Path) else keys
         self._service = Service(RunDirectory(run), config, on_death=self._end)
 
     def __serve_build_asgi_app__(self) -> "Starlette":
@@ -40,8 +40,10 @@ class PolicyServer:
         os._exit(1)
 
 
-def make_application(run: Path, config: Config, key_file: Path | None) -> serve.Application:
-    """An engine refuses what is too much for it in the API's own words, so Serve hands it more than it takes.
+def make_application(run: Path, config: Config, keys: Path | list[bytes]) -> serve.Application:
+    """`keys` is a file of those who may ask, or has the digests of their keys.
+
+    An engine refuses what is too much for it in the API's own words, so Serve hands it more than it takes.
 
     Replicas have working directories of their own, so `run` must be absolute, and the file of keys is made so.
     """
@@ -60,4 +62,4 @@ def make_application(run: Path, config: Config, key_file: Path | None) -> serve.
         graceful_shutdown_timeout_s=limits.stop_timeout_s,
         logging_config={"enable_access_log": False},
     )
-    return deployment(PolicyServer).bind(run, config, key_file and key_file.resolve())
+    return deployment(PolicyServer).bind(run, config, keys.resolve() if isinstance(keys, Path) else keys)

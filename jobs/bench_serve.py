@@ -64,9 +64,11 @@ def measure(policy: Path, args: argparse.Namespace, scratch: Path) -> dict[str, 
     """The loads of both servers, which are there side by side and are asked in turn."""
     from actors.cluster import connected
     from jobs.serve import serving
+    from medcritical_ray.serving.keys import digest_of, new_key
     from medcritical_ray.serving.tokenizer import write_tokenizer
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would give way to the clients, and vLLM would not
+    key = new_key()
     num_swaps = int(args.rounds * args.seconds / args.swap_every)
     ports = free_port(), free_port()
     (scratch / "tokenizer").mkdir()
@@ -76,12 +78,12 @@ def measure(policy: Path, args: argparse.Namespace, scratch: Path) -> dict[str, 
         stack.enter_context(connected(bench_config(policy, on_gpu=False).cluster, scratch))
         config = bench_config(policy, on_gpu=_has_gpu())
         run = make_run(scratch / "bench-serve", policy, config, num_versions=num_swaps + 1)
-        stack.enter_context(serving(run, config, "127.0.0.1", ports[0], None))
+        stack.enter_context(serving(run, config, "127.0.0.1", ports[0], [digest_of(key.encode())]))
         stack.enter_context(vllm_server(policy, config, scratch / "tokenizer", ports[1]))
         prompts = _prompts()
         for _ in range(args.rounds):
             with swapped(run, args.swap_every):
-                loads["served"].append(ask_for(args.seconds, ports[0], "latest", prompts, args.clients))
+                loads["served"].append(ask_for(args.seconds, ports[0], "latest", prompts, args.clients, key))
             loads["vllm"].append(ask_for(args.seconds, ports[1], "policy", prompts, args.clients))
     return loads
 

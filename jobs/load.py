@@ -30,21 +30,27 @@ class Load:
         return len(self.failures)
 
 
-def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clients: int) -> Load:
+def ask_for(seconds: float, port: int, model: str, prompts: list[str], num_clients: int, key: str = "") -> Load:
     """As `ask_while`, until the time is up."""
     ends = time.monotonic() + seconds
-    return ask_while(lambda: time.monotonic() < ends, port, model, prompts, num_clients)
+    return ask_while(lambda: time.monotonic() < ends, port, model, prompts, num_clients, key=key)
 
 
 def ask_while(
-    is_on: Callable[[], bool], port: int, model: str, prompts: list[str], num_clients: int, num_retries: int = 0
+    is_on: Callable[[], bool],
+    port: int,
+    model: str,
+    prompts: list[str],
+    num_clients: int,
+    num_retries: int = 0,
+    key: str = "",
 ) -> Load:
     """Has clients ask, greedily and each after its own last answer, for as long as it is on; who has asked is answered.
 
     They speak HTTP and no more: on the machine of the server, a client of the API would take much of its CPUs.
     """
     load, turns, began = Load(), itertools.cycle(prompts), time.monotonic()
-    arguments = (load, is_on, port, model, turns, num_retries)
+    arguments = (load, is_on, port, model, turns, num_retries, key)
     threads = [threading.Thread(target=_ask, args=arguments) for _ in range(num_clients)]
     for thread in threads:
         thread.start()
@@ -74,14 +80,14 @@ def summary(loads: list[Load]) -> dict[str, Any]:
 
 
 def _ask(
-    load: Load, is_on: Callable[[], bool], port: int, model: str, prompts: Iterable[str], num_retries: int
+    load: Load, is_on: Callable[[], bool], port: int, model: str, prompts: Iterable[str], num_retries: int, key: str
 ) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     for prompt in itertools.takewhile(lambda _: is_on(), prompts):
         began = time.monotonic()
         for failed in [*[load.retried] * num_retries, load.failures]:
             try:
-                load.models.append(_answer(connection, model, prompt)["model"])
+                load.models.append(_answer(connection, model, prompt, key)["model"])
                 load.latencies_s.append(time.monotonic() - began)
                 break
             except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
@@ -91,10 +97,11 @@ def _ask(
     connection.close()
 
 
-def _answer(connection: http.client.HTTPConnection, model: str, prompt: str) -> dict[str, Any]:
+def _answer(connection: http.client.HTTPConnection, model: str, prompt: str, key: str) -> dict[str, Any]:
     """Raises ValueError, with what the server says, unless it answers."""
     asked = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 110}
-    connection.request("POST", "/v1/chat/completions", json.dumps(asked), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
     response = connection.getresponse()
     body = response.read()
     if response.status != http.client.OK:

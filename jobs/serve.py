@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import run_job, say
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; default: this machine alone")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000")
     parser.add_argument(
-        "--api-key-file", type=Path, metavar="FILE", help="who may ask: one key per line; needed unless host is local"
+        "--api-key-file", type=Path, metavar="FILE", help="who may ask: one key per line; default: a new key, told once"
     )
     options.add_set(parser)
 
@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
     from actors.cluster import connected
 
     run, config = run_and_config(args.run, args.set)
-    check_access(args.host, args.api_key_file)
+    keys, news = who_may_ask(args.api_key_file)
     with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         check_replicas_fit(run, config, resources)
-        with serving(run, config, args.host, args.port, args.api_key_file) as name:
-            print(f"{name}: http://{_shown(args.host)}:{args.port}/v1", flush=True)
+        with serving(run, config, args.host, args.port, keys) as name:
+            say(f"{name}: http://{_shown(args.host)}:{args.port}/v1", *news)
             signal.pause()
     return 0
 
@@ -86,14 +86,18 @@ def run_and_config(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Con
     return run, with_overrides(config, overrides, str(run.path / "run.json"))
 
 
-def check_access(host: str, key_file: Path | None) -> None:
-    """Raises UserError if anybody could ask, or if there is no key to ask with."""
-    from medcritical_ray.serving.keys import is_loopback, read_keys
+def who_may_ask(key_file: Path | None) -> "tuple[Path | list[bytes], list[str]]":
+    """The file of keys, or else the digest of a new one; and what is told of that, which is kept nowhere.
+
+    Raises UserError if the file holds no key.
+    """
+    from medcritical_ray.serving.keys import digest_of, new_key, read_keys
 
     if key_file is not None:
         read_keys(key_file)
-    elif not is_loopback(host):
-        raise UserError(f"--host {host}: anybody who reaches it could ask: name keys with --api-key-file")
+        return key_file, []
+    key = new_key()
+    return [digest_of(key.encode())], [f"key, told this once: {key} (--api-key-file takes keys of your own)"]
 
 
 def check_port(host: str, port: int) -> None:
@@ -104,13 +108,10 @@ def check_port(host: str, port: int) -> None:
         raise UserError(f"--host {host} --port {port}: cannot listen there: {error}") from None
 
 
-def check_others(name: str, others: Collection[str], key_file: Path | None) -> None:
-    """Raises UserError if the applications of a Serve that is there already leave no room for one of this name, or if
-    anybody could ask: that Serve listens where it was told to, whatever --host says."""
+def check_others(name: str, others: Collection[str]) -> None:
+    """Raises UserError if the applications of a Serve that is there already leave no room for one of this name."""
     if name in others:
         raise UserError(f"Serve has an application {name!r} on this cluster already: end that one, or {_ELSEWHERE}")
-    if key_file is None:
-        raise UserError("Serve runs on this cluster already, for whoever reaches it: name keys with --api-key-file")
 
 
 def check_replicas_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
@@ -128,8 +129,11 @@ def check_replicas_fit(run: "RunDirectory", config: "Config", resources: "Cluste
 
 
 @contextmanager
-def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_file: Path | None) -> Iterator[str]:
-    """Yields the application's name, that of the run, once it answers; it is gone when the block ends."""
+def serving(run: "RunDirectory", config: "Config", host: str, port: int, keys: "Path | list[bytes]") -> Iterator[str]:
+    """Yields the application's name, that of the run, once it answers; it is gone when the block ends.
+
+    `keys` is a file of those who may ask, or has the digests of their keys.
+    """
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
@@ -139,11 +143,11 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, key_fil
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     name, before = run.path.name, serve.status()
     if before.proxies:
-        check_others(name, before.applications, key_file)
+        check_others(name, before.applications)
     else:
         check_port(host, port)
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
-    target = serve.RunTarget(make_application(run.path, config, key_file), name=name, route_prefix="/")
+    target = serve.RunTarget(make_application(run.path, config, keys), name=name, route_prefix="/")
     try:
         check_answer(host, port)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

@@ -26,8 +26,8 @@ def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
     """
     config_file = Path(directory) / "tokenizer_config.json"
     try:
-        settings = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
-        is_generic = settings.get("tokenizer_class") in GENERIC_CLASSES
+        settings = read_json(config_file) if config_file.exists() else {}
+        is_generic = isinstance(settings, dict) and settings.get("tokenizer_class") in GENERIC_CLASSES
         kind = PreTrainedTokenizerFast if is_generic else AutoTokenizer
         return kind.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -48,7 +48,7 @@ def pin_tokenizer(directory: Path) -> None:
     as_saved = load_tokenizer(directory)
     # transformers 4 knows the class by this name alone, and gives inputs of its own choice, which models refuse.
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": as_saved.model_input_names}
-    if type(AutoTokenizer.from_pretrained(directory)) is not type(as_saved):
+    if type(AutoTokenizer.from_pretrained(directory, trust_remote_code=False)) is not type(as_saved):
         settings |= {"auto_map": {"AutoTokenizer": [_NO_CODE, None]}}
     file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

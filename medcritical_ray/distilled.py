@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import atomic_path, read_json
+from medcritical_ray.files import atomic_path, checked, parse_json, read_json
 from medcritical_ray.questions import stem_hash
 from medcritical_ray.records import Question
 from medcritical_ray.reviews import Charges
@@ -33,6 +35,16 @@ class Distilled:
     template: str | None
     reason: str | None
     num_asked: int
+
+
+class _Ledger(BaseModel):
+    """What is read of a ledger here. One that somebody else wrote may tell less."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    written_chars: int | None = None
+    cost: float | None = None
 
 
 def write_distilled(directory: Path, results: Iterable[Distilled]) -> None:
@@ -60,7 +72,7 @@ def _read_rows(directory: Path) -> dict[str, dict[str, str]]:
     file = directory / TEMPLATES
     try:
         with file.open(encoding="utf-8") as lines:  # str.splitlines would end lines within texts, too
-            rows = {row["question_id"]: row for row in map(json.loads, lines) if isinstance(row["template"], str)}
+            rows = {row["question_id"]: row for row in map(parse_json, lines) if isinstance(row["template"], str)}
     except FileNotFoundError:
         raise UserError(f"teacher.path = {directory}: holds no {TEMPLATES}: run `medcritical distill` first") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,14 +85,10 @@ def _read_rows(directory: Path) -> dict[str, dict[str, str]]:
 def read_charges(directory: Path) -> Charges:
     """What the templates of the directory took, as its ledger says; at a cost that is not known without one."""
     rows = _read_rows(directory)
-    ledger = read_json(directory / LEDGER) if (directory / LEDGER).exists() else {}
-    return Charges(
-        calls=ledger.get("calls", 0),
-        prompt_tokens=ledger.get("prompt_tokens", 0),
-        completion_tokens=ledger.get("completion_tokens", 0),
-        written_chars=ledger.get("written_chars", sum(len(row["template"]) for row in rows.values())),
-        cost=ledger.get("cost"),
-    )
+    file = directory / LEDGER
+    ledger = checked(_Ledger, read_json(file), file) if file.exists() else _Ledger()
+    written_chars = sum(len(row["template"]) for row in rows.values())
+    return Charges(**ledger.model_dump() | {"written_chars": ledger.written_chars or written_chars})
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:

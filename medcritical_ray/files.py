@@ -131,10 +131,18 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_bytes(to_json(value, indent=2, inf_nan_mode="null") + b"\n")
 
 
+def parse_json(text: str | bytes, **how: Any) -> Any:
+    """The value of a JSON text. Raises ValueError if it is none, or is nested too deeply to be any that is meant."""
+    try:
+        return json.loads(text, **how)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises UserError if the file is missing, unreadable or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:

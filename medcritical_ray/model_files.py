@@ -1,7 +1,6 @@
 """What a directory with a model holds, told from its files alone: nothing of the model is loaded."""
 
 import hashlib
-import json
 import math
 import struct
 from dataclasses import dataclass
@@ -10,9 +9,11 @@ from typing import Any
 
 from medcritical_ray.architecture import Architecture, architecture_of, bytes_per_parameter, untold
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import read_json, sha256_of
+from medcritical_ray.files import parse_json, read_json, sha256_of
+from medcritical_ray.names import stays_within
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """How files with pickles end, which can run code and are never loaded."""
 
@@ -36,6 +37,15 @@ class ModelSize:
 def is_adapter(directory: Path) -> bool:
     """Whether a directory holds a LoRA adapter as PEFT saves it."""
     return (directory / ADAPTER_CONFIG).is_file()
+
+
+def check_adapter(directory: Path) -> None:
+    """Raises UserError if an adapter's weights are not in the one file that holds no pickles: PEFT and vLLM would read
+    others, too."""
+    if not (directory / ADAPTER_WEIGHTS).is_file():
+        pickles = sorted(file.name for file in directory.iterdir() if file.suffix in PICKLES)
+        held = f"weights only as {pickles[0]}: pickles are not loaded" if pickles else "no weights"
+        raise UserError(f"{directory}: {held}: {ADAPTER_WEIGHTS} must lie there")
 
 
 def check_model(directory: str | Path) -> ModelSize:
@@ -97,7 +107,7 @@ def tensor_shapes(file: Path) -> dict[str, list[int]]:
             (num_header_bytes,) = struct.unpack("<Q", stream.read(8))
             if num_header_bytes > num_bytes - 8:
                 raise UserError(f"{file}: not a complete safetensors file: download it again")
-            header = json.loads(stream.read(num_header_bytes))
+            header = parse_json(stream.read(num_header_bytes))
         header.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         shapes = {name: [int(size) for size in entry["shape"]] for name, entry in header.items()}
@@ -134,8 +144,8 @@ def weight_files(path: Path) -> list[Path]:
 def _indexed_names(index: Path) -> list[str]:
     weight_map = _read_json(index).get("weight_map")
     names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{index}: names no weight files")
+    if not names or not all(isinstance(name, str) and stays_within(name) for name in names):
+        raise UserError(f"{index}: names no weight files of this directory")
     return sorted(names)
 
 

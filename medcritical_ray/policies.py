@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_directory, link_or_copy, read_json, sha256_of, write_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, PICKLES
+from medcritical_ray.names import stays_within
 from medcritical_ray.run_files import PRUNED
 
 Kind = Literal["full", "adapter"]
@@ -40,6 +41,13 @@ class Manifest(BaseModel):
     files: dict[str, str] = Field(description="path inside the directory -> SHA-256, as hexadecimal digits")
     metrics: dict[str, Any]
     created: datetime
+
+    @field_validator("files")
+    @classmethod
+    def _files_lie_within(cls, files: dict[str, str]) -> dict[str, str]:
+        if strange := [name for name in files if not stays_within(name)]:
+            raise ValueError(f"{strange[0]!r} is no file of this directory")
+        return files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy
 
 from medcritical_ray.errors import StorageFailed, UserError, WaitTimeout
 from medcritical_ray.files import atomic_path
+from medcritical_ray.names import stays_within
 
 Result = TypeVar("Result")
 
@@ -73,11 +74,14 @@ class Remote:
         self._patiently(work)
 
     def files(self, directory: str = "") -> dict[str, tuple[int, float]]:
-        """Name -> size and time, of all files below a directory but hidden ones."""
+        """Name -> size and time, of all files below a directory but hidden ones. Raises UserError, too, if one has a
+        name that would lie elsewhere once it is copied."""
         filesystem, root = self._opened
         selector = FileSelector(f"{root}/{directory}".rstrip("/"), recursive=True, allow_not_found=True)
         found = self._patiently(lambda: filesystem.get_file_info(selector))
         files = {info.path.removeprefix(f"{root}/"): info for info in found if info.type == FileType.File}
+        if strange := [name for name in files if not stays_within(name)]:
+            raise UserError(f"{self.uri} holds {strange[0]!r}, which is no file of a run: remove it there")
         return {name: (info.size, info.mtime.timestamp()) for name, info in files.items() if not is_hidden(name)}
 
     def upload(self, names: Iterable[str], root: Path) -> None:

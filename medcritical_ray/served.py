@@ -7,7 +7,7 @@ from pathlib import Path
 from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.files import sha256_of
-from medcritical_ray.model_files import is_adapter
+from medcritical_ray.model_files import check_adapter, is_adapter, weight_files
 from medcritical_ray.policies import MANIFEST, Policy, check_not_pruned, read_manifest
 
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -43,6 +43,7 @@ def served_policy(version: int, directory: Path) -> ServedPolicy:
     base = Policy(version=version, path=directory, manifest=read_manifest(directory)).base_path
     if base is None:
         raise UserError(f"{directory} is an adapter whose manifest names no base")
+    check_adapter(directory)
     model_dir = _checked(base.resolve())
     hashes = (*_hashes(model_dir), *_hashes(directory))
     return ServedPolicy(version=version, model_dir=model_dir, adapter_dir=directory, hashes=hashes)
@@ -73,8 +74,7 @@ def served_rank(rank: int) -> int:
 def _checked(model_dir: Path) -> Path:
     if not (model_dir / "config.json").exists():
         raise UserError(f"{model_dir} is no directory of a model: it has no config.json")
-    if not any(model_dir.glob("*.safetensors")):
-        raise UserError(f"{model_dir} holds no weights: no *.safetensors")
+    weight_files(model_dir)
     return model_dir
 
 

@@ -30,6 +30,8 @@ def vllm_settings(
 
     settings: dict[str, Any] = {
         "model": str(policy_dir),
+        "load_format": "safetensors",  # never a pickle, and no code of the model's own
+        "trust_remote_code": False,
         "dtype": config.dtype,
         "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_num_seqs,

@@ -1,6 +1,7 @@
 """Asks an OpenAI-compatible endpoint: bounded, patient, within a budget, and never the same thing twice."""
 
 import asyncio
+import json
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -9,17 +10,19 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import openai
-from openai.types.chat import ChatCompletion
+from pydantic import BaseModel, Field, ValidationError
 
 from medcritical_ray.config import EndpointConfig
 from medcritical_ray.endpoint.access import REFUSALS, cause_of, message_of, openai_client, refused, without_key
 from medcritical_ray.endpoint.budget import Budget, BudgetSpent, most_prompt_tokens
 from medcritical_ray.endpoint.responses import Response, ResponseStore, request_hash
 from medcritical_ray.errors import MedCriticalError
+from medcritical_ray.files import parse_json
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _LONGEST_RETRY_AFTER_S = 600.0
+_MOST_TOKENS = 10**9
 _GONE_AFTER = 10
 """Requests in a row, each repeated as often as the config says, that a working endpoint never leaves unanswered."""
 
@@ -154,8 +157,8 @@ class EndpointClient:
         taken = (0, 0)
         try:
             async with asyncio.timeout(config.timeout_s):  # the client's own limit is for each part of an answer
-                completion = await self._client.chat.completions.create(**request)
-            response = _read(completion, config.model, (prompt_tokens, config.max_tokens))
+                answer = await self._client.chat.completions.with_raw_response.create(**request)
+            response = _read(answer.http_response.content, config.model, (prompt_tokens, config.max_tokens))
             taken = response.prompt_tokens, response.completion_tokens
             return response
         except (TimeoutError, openai.APITimeoutError):
@@ -200,26 +203,55 @@ def retry_after_s(header: str) -> float:
         return 0.0
 
 
-def _read(completion: Any, model: str, set_aside: tuple[int, int]) -> Response:
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Completion(BaseModel):
+    """What is read of a chat completion. Of its `usage` anything may come."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: Any = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = Field(ge=0, le=_MOST_TOKENS)
+    completion_tokens: int = Field(ge=0, le=_MOST_TOKENS)
+
+
+def _read(body: bytes, model: str, set_aside: tuple[int, int]) -> Response:
     """Raises ValueError for a body that is no chat completion. One without a text, as from a model that thought for too
     long, is a response: it was paid for. One that does not tell its tokens counts as all that was set aside for it."""
-    if not isinstance(completion, ChatCompletion):
-        raise ValueError("the body is no chat completion")
-    if not completion.choices or completion.choices[0].message is None:
-        raise ValueError("the response has no choices")
-    choice = completion.choices[0]
-    text = choice.message.content or ""
+    try:
+        completion = _Completion.model_validate_json(_whole_characters(body))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ValueError(f"the body is no chat completion: {where} {error.errors()[0]['msg']}") from None
+    text = completion.choices[0].message.content or ""
     prompt_tokens, completion_tokens = _tokens(completion.usage) or set_aside
     return Response(
         model=model,
         text=text,
-        finished=choice.finish_reason == "stop" and bool(text),
+        finished=completion.choices[0].finish_reason == "stop" and bool(text),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
     )
 
 
+def _whole_characters(body: bytes) -> bytes:
+    """JSON without halves of surrogate pairs: a text that was cut off may end with one, and no file can hold it."""
+    return json.dumps(parse_json(body), ensure_ascii=False).encode("utf-8", "replace")
+
+
 def _tokens(usage: Any) -> tuple[int, int] | None:
-    """Those of prompt and completion, if the endpoint tells both: what it sends is not checked before."""
-    prompt, completion = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-    return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
+    """Those of prompt and completion, if the endpoint tells both."""
+    try:
+        told = _Usage.model_validate(usage)
+    except ValidationError:
+        return None
+    return told.prompt_tokens, told.completion_tokens

@@ -97,7 +97,7 @@ def _generation_config(model_dir: Path, tokenizer: PreTrainedTokenizerBase) -> G
     try:
         declared = GenerationConfig.from_pretrained(model_dir)
     except OSError:
-        declared = GenerationConfig.from_model_config(AutoConfig.from_pretrained(model_dir))
+        declared = GenerationConfig.from_model_config(AutoConfig.from_pretrained(model_dir, trust_remote_code=False))
     ids = declared.eos_token_id if isinstance(declared.eos_token_id, list) else [declared.eos_token_id]
     ends = list(dict.fromkeys(each for each in [tokenizer.eos_token_id, *ids] if each is not None))
     return GenerationConfig(

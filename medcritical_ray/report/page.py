@@ -7,9 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
+from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path
 from medcritical_ray.prepare import round_questions, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
@@ -20,11 +21,18 @@ from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import RunState
 
 _TRAININGS = ("draft", "train")
+_DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, UndefinedError, ValueError)
+"""What comes of figures that are not where they were written, or are of another type."""
 
 
 def write_report(run: RunDirectory, path: Path) -> None:
     """Writes the report of a run, whatever its state. Raises UserError if there is no run, or a file is damaged."""
-    text = render_report(run)
+    try:
+        text = render_report(run)
+    except UserError:
+        raise
+    except _DAMAGES as error:
+        raise UserError(f"{run.path}: no report can be made of it, since a file of it is damaged: {error!r}") from error
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

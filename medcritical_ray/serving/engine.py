@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, WaitTimeout
 from medcritical_ray.served import ServedPolicy, max_lora_rank
+from medcritical_ray.serving.conversations import literal_ids
 from medcritical_ray.serving.model_ids import model_name
 from medcritical_ray.serving.refusals import Refusal, Refused, too_long
 from medcritical_ray.serving.tokenizer import check_tokenizer, write_tokenizer
@@ -36,6 +37,7 @@ class ServingEngine:
         self._update_timeout_s = config.engines.update_timeout_s
         self._answer_timeout_s = config.serve.answer_timeout_s
         self._is_asked = asyncio.Lock()
+        self._max_model_len = config.engines.max_model_len
         self._first = first.model_dir
         self._is_stuck = False
         self._llm = _start_vllm(first.model_dir, config, scratch)
@@ -103,6 +105,9 @@ class ServingEngine:
     ) -> "ChatCompletionResponse | AsyncIterator[str]":
         """The answer of a policy whose weights are in the engine, or its events. Raises Refused."""
         request.model = await self._name(policy)
+        ids = await asyncio.to_thread(literal_ids, self._llm.get_tokenizer(), request, self._max_model_len)
+        # The way in which one vLLM hands its tokens to another; it takes them in place of the messages' own.
+        request.kv_transfer_params = {"prompt_token_ids": ids} if ids else None
         return await _answered(self._chat.create_chat_completion(request), param="messages")
 
     async def complete(

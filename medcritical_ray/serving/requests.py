@@ -8,6 +8,15 @@ from medcritical_ray.config import ServeConfig
 from medcritical_ray.serving.limits import check_limits, num_prompts
 from medcritical_ray.serving.refusals import Refusal, Refused, bad_value
 
+_INTERNAL = {
+    *("kv_transfer_params", "ec_transfer_params", "vllm_xargs", "prompt_embeds", "request_id", "session_id"),
+    *("priority", "cache_salt", "mm_processor_kwargs", "media_io_kwargs", "repetition_detection"),
+}
+"""What vLLM lets a client tell the engine, and other servers around it: nothing that who asks should decide."""
+
+_TEXTS = ("text", "refusal")
+"""Types of the parts of a message's content, each under its own name."""
+
 
 def read_request(body: bytes, limits: ServeConfig, *, chat: bool) -> Any:
     """A ChatCompletionRequest or CompletionRequest. Raises Refused, naming the field that is wrong."""
@@ -22,10 +31,29 @@ def read_request(body: bytes, limits: ServeConfig, *, chat: bool) -> Any:
         raise Refused(_invalid(error)) from None
     except VLLMValidationError as error:
         raise Refused(bad_value(error.parameter or "body", str(error.args[0]))) from None
+    except Exception:  # noqa: BLE001  # of a validator that a value breaks whose type it did not think of
+        raise Refused(bad_value("body", "has a value of a type that the API does not know")) from None
     if not request.model:
         raise Refused(bad_value("model", "is missing: must be one that /v1/models lists"))
+    for name in sorted(_INTERNAL & request.model_fields_set):
+        raise Refused(bad_value(name, "is no part of this API"))
+    if chat:
+        _check_texts(request.messages)
     _limit(request, limits, chat=chat)
     return request
+
+
+def _check_texts(messages: list[Any]) -> None:
+    """Raises Refused unless all contents are text: vLLM would fetch the address of an image."""
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        parts = content if isinstance(content, list) else []
+        if not all(isinstance(part, dict) and part.get("type") in _TEXTS and _has_text(part) for part in parts):
+            raise Refused(bad_value(f"messages.{number}.content", "must be a text, or parts that are texts"))
+
+
+def _has_text(part: dict[str, Any]) -> bool:
+    return isinstance(part.get(part["type"]), str)
 
 
 def _limit(request: Any, limits: ServeConfig, *, chat: bool) -> None:

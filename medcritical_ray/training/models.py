@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from medcritical_ray.config import FreshStudentConfig, LoraConfig
 from medcritical_ray.config.training import Method
 from medcritical_ray.errors import UserError
-from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
+from medcritical_ray.model_files import ADAPTER_CONFIG, check_adapter, is_adapter
 from medcritical_ray.policies import MANIFEST, Policy, read_manifest
 from medcritical_ray.training.batches import Batch
 from medcritical_ray.training.losses import token_logps
@@ -66,6 +66,7 @@ def load_merged(directory: Path, dtype: torch.dtype | Literal["auto"]) -> PreTra
         return model
     from peft import PeftModel
 
+    check_adapter(directory)
     return PeftModel.from_pretrained(model, directory).merge_and_unload()
 
 
@@ -108,7 +109,9 @@ def _frozen_dtype(device: torch.device) -> torch.dtype:
 def _full_weights(directory: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory} is no model: it has no config.json")
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True, local_files_only=True)
+    return AutoModelForCausalLM.from_pretrained(
+        directory, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+    )
 
 
 def _with_adapter(directory: Path, lora: LoraConfig, config_part: str, dtype: torch.dtype, seed: int) -> Any:
@@ -117,6 +120,7 @@ def _with_adapter(directory: Path, lora: LoraConfig, config_part: str, dtype: to
 
     model = _full_weights(base_dir(directory), dtype)
     if is_adapter(directory):
+        check_adapter(directory)
         _check_same_shape(peft.LoraConfig.from_pretrained(str(directory)), lora, directory, config_part)
         return peft.PeftModel.from_pretrained(model, directory, is_trainable=True)
     torch.manual_seed(seed)

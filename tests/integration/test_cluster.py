@@ -1,5 +1,6 @@
 """How a job finds its cluster."""
 
+import json
 import os
 import re
 import signal
@@ -152,3 +153,45 @@ def test_a_ray_that_is_there_is_used_and_left_running(ray_cluster: None, tmp_pat
         assert 0 < resources.object_store_gib <= 0.2
         assert resources.memory_gib > 0
     assert ray.is_initialized()
+
+
+OF_ONES_OWN = """
+import ipaddress, json, os, subprocess, sys
+from pathlib import Path
+import psutil, ray
+from actors.cluster import connected
+from medcritical_ray.config import ClusterConfig
+
+with connected(ClusterConfig(num_cpus=1), Path(sys.argv[1])):
+    file = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    token, processes = file.read_text(), [psutil.Process(), *psutil.Process().children(recursive=True)]
+    ports = [each.laddr for process in processes for each in process.net_connections() if each.status == "LISTEN"]
+    address = ray.get_runtime_context().gcs_address
+    environments = [value for process in processes[1:] for value in process.environ().values()]
+    stranger = {name: os.environ[name] for name in os.environ if not name.startswith("RAY_AUTH")} | {"HOME": "/none"}
+    knock = [sys.executable, "-c", f"import ray; ray.init(address={address!r}); print('in')"]
+    seen = {
+        "reachable from elsewhere": [each.ip for each in ports if not each.ip.endswith("127.0.0.1")],
+        "listening": len(ports) > 3,
+        "mode of the token's file": oct(file.stat().st_mode & 0o777),
+        "token in arguments": any(token in word for process in processes for word in process.cmdline()),
+        "token in environments": any(token in value for value in environments),
+        "a stranger is let in": b"in" in subprocess.run(knock, env=stranger, capture_output=True).stdout.split(),
+    }
+print(json.dumps({**seen, "left": [file.exists(), *(name for name in os.environ if name.startswith("RAY_AUTH"))]}))
+"""
+
+
+def test_a_cluster_of_ones_own_is_for_this_machine_and_this_user_alone(tmp_path: Path):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_ADDRESS", "RAY_AUTH"))}
+    words = [sys.executable, "-c", OF_ONES_OWN, str(tmp_path)]
+    done = subprocess.run(words, env=inherited, capture_output=True, text=True, timeout=240, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "reachable from elsewhere": [],
+        "listening": True,
+        "mode of the token's file": "0o600",
+        "token in arguments": False,
+        "token in environments": False,
+        "a stranger is let in": False,
+        "left": [False],
+    }

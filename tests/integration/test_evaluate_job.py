@@ -123,7 +123,7 @@ def test_the_result_is_no_directory(model: Path, questions: Path, tmp_path: Path
 
 def test_a_model_without_weights_is_refused(model: Path):
     (model / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"holds no weights: no \*\.safetensors"):
+    with pytest.raises(UserError, match=r"no weights: \*\.safetensors files must lie there"):
         checked_policy(model)
 
 

@@ -186,5 +186,5 @@ def test_settings_that_the_model_does_not_take_are_the_users_to_mend(
 
 def test_a_directory_without_weights_is_refused_before_any_engine_starts(tmp_path: Path, engines_config: EnginesConfig):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds no weights: no \*\.safetensors"):
+    with pytest.raises(UserError, match=r"no weights: \*\.safetensors files must lie there"):
         EnginePool(engines_config, 0, tmp_path, name="empty")

@@ -38,8 +38,8 @@ def keys(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
-def serve_run(name: str, port: int, key_file: Path | None) -> None:
-    with serving(RunDirectory(Path("/runs") / name), Config(), "127.0.0.1", port, key_file):
+def serve_run(name: str, port: int, keys: Path) -> None:
+    with serving(RunDirectory(Path("/runs") / name), Config(), "127.0.0.1", port, keys):
         pytest.fail("it is served")
 
 
@@ -55,11 +55,6 @@ def test_an_application_at_the_same_prefix_is_told_in_one_line(port: int, keys: 
         UserError, match=r'^Prefix / is being used by application "theirs"\. .*\. End the other one, or'
     ):
         serve_run("ours", port, keys)
-
-
-def test_a_serve_that_others_started_is_for_those_who_have_a_key(port: int):
-    with pytest.raises(UserError, match="for whoever reaches it: name keys with --api-key-file"):
-        serve_run("ours", port, None)
 
 
 def test_another_address_than_that_of_the_serve_that_runs_is_told_before_an_engine_starts(port: int, keys: Path):

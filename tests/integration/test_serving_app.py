@@ -244,7 +244,7 @@ def test_a_policy_that_is_adopted_while_its_files_are_away_is_taken_over_once_th
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         weights.rename(run.path / "away")
         run.finish_iteration(0, {"adopted_version": 2})
-        await until(lambda: "holds no weights" in caplog.text)
+        await until(lambda: "no weights: " in caplog.text)
         (run.path / "away").rename(weights)
         await until(lambda: "v0002" in engine.taken)
         assert (await client.get("/v1/models/latest")).json()["root"] == "v0002"

@@ -20,6 +20,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.opening",
     "medcritical_ray.report",
     "medcritical_ray.serving.app",
+    "medcritical_ray.serving.conversations",
     "medcritical_ray.serving.engine",
     "medcritical_ray.serving.requests",
     "medcritical_ray.serving.service",

@@ -97,7 +97,7 @@ def test_a_missing_shard_is_told(model: Path):
 @pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}'])
 def test_an_index_that_names_no_files_is_told(model: Path, index: str):
     (model / "model.safetensors.index.json").write_text(index)
-    assert message_of(model) == f"{model}/model.safetensors.index.json: names no weight files"
+    assert message_of(model) == f"{model}/model.safetensors.index.json: names no weight files of this directory"
 
 
 def test_a_missing_directory_is_told():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes import RESUME_COMMAND, SmallRun, small_config
+from hostile import NASTY, plain
 from large_run import large_run, num_trajectories_of
 
 from jobs.self_play import play_to_the_end
@@ -141,7 +142,9 @@ def test_drops_have_a_column_for_each_iteration(finished: RunDirectory):
 
 
 def test_what_models_and_exams_wrote_is_text_and_never_markup(tmp_path: Path):
-    hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)> &"
+    hostile = " ".join(
+        ["</script><script>alert(1)</script><img src=x onerror=alert(2)> &", *map(plain, NASTY.values())]
+    )
     small = SmallRun(tmp_path, small_config())
     game = small.open()
     with game.run:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.cli import main
-from jobs.serve import application, check_access, check_port, check_replicas_fit, run_and_config
+from jobs.serve import application, check_port, check_replicas_fit, run_and_config, who_may_ask
 from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
@@ -17,6 +17,7 @@ from medcritical_ray.fit import ClusterResources
 from medcritical_ray.placement import Node
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.serving.keys import is_authorized
 
 
 @pytest.fixture
@@ -50,19 +51,22 @@ def test_a_wrong_setting_is_refused(run: RunDirectory):
         run_and_config(run.path, ["serve.max_token=7"])
 
 
-def test_nobody_is_let_in_from_elsewhere_without_a_key():
-    with pytest.raises(UserError, match=r"--host 0.0.0.0: anybody who reaches it could ask"):
-        check_access("0.0.0.0", None)
+def test_without_a_file_of_keys_a_new_one_is_told_and_its_digest_kept():
+    [digest], [told] = who_may_ask(None)
+    key = re.fullmatch(r"key, told this once: (mc-[\w-]{43}) \(--api-key-file takes keys of your own\)", told)
+    assert key
+    assert is_authorized(f"Bearer {key[1]}", [digest])
+    assert who_may_ask(None)[1] != [told]
 
 
-def test_with_a_key_anybody_may_try(tmp_path: Path):
+def test_of_a_file_of_keys_nothing_is_told(tmp_path: Path):
     (tmp_path / "keys").write_text("a-key\n")
-    check_access("0.0.0.0", tmp_path / "keys")
+    assert who_may_ask(tmp_path / "keys") == (tmp_path / "keys", [])
 
 
 def test_keys_are_read_before_anything_starts(tmp_path: Path):
     with pytest.raises(UserError, match="cannot be read"):
-        check_access("127.0.0.1", tmp_path / "keys")
+        who_may_ask(tmp_path / "keys")
 
 
 def test_a_port_that_another_has_is_refused():

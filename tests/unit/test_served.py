@@ -60,8 +60,31 @@ def test_weights_that_are_not_those_of_the_version_asked_for_are_refused(model_d
 
 def test_a_directory_without_weights_is_not_served(model_dir: Path):
     (model_dir / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"holds no weights: no \*\.safetensors"):
+    with pytest.raises(UserError, match=r"no weights: \*\.safetensors files must lie there"):
         served_policy(0, model_dir)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "model.ckpt", "model.pkl"])
+def test_pickled_weights_are_refused_by_the_name_of_their_file(model_dir: Path, name: str):
+    (model_dir / "model.safetensors").rename(model_dir / name)
+    with pytest.raises(UserError, match=f"weights only as {name}: pickles are not loaded, because they can run code"):
+        served_policy(0, model_dir)
+
+
+def test_an_adapters_pickle_is_not_read_whatever_lies_beside_it(model_dir: Path, tmp_path: Path):
+    store = PolicyStore(tmp_path / "policies")
+    store.publish(0, model_dir, parent=None, metrics={})
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (adapter / name).write_text("{}")
+    path = store.publish(1, adapter, parent=0, metrics={}, kind="adapter", base="v0000").path
+    (path / "adapter_model.safetensors").rename(path / "other.safetensors")
+    (path / "adapter_model.bin").touch()
+    with pytest.raises(
+        UserError, match=r"weights only as adapter_model\.bin: pickles are not loaded: adapter_model\.saf"
+    ):
+        served_policy(1, path)
 
 
 def test_a_directory_without_a_config_is_not_served(tmp_path: Path):

@@ -9,7 +9,7 @@ from medcritical_ray.config import ServeConfig
 from medcritical_ray.errors import UserError
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import adopted_version
-from medcritical_ray.serving.keys import is_authorized, is_loopback, read_keys
+from medcritical_ray.serving.keys import is_authorized, read_keys
 from medcritical_ray.serving.limits import check_limits, num_prompts
 from medcritical_ray.serving.model_ids import ModelId, read_model_id
 from medcritical_ray.serving.refusals import Refused, bad_value, overloaded, timed_out, unknown_model, wrong_key
@@ -41,16 +41,6 @@ def test_a_file_without_keys_is_refused(tmp_path: Path):
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="keys: cannot be read: No such file or directory"):
         read_keys(tmp_path / "keys")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_what_only_this_machine_reaches_is_loopback(host: str):
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
-def test_any_other_host_is_not(host: str):
-    assert not is_loopback(host)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Questions from any table: which of its columns hold what a question needs, in whatever form exams keep it."""
 
-import json
 import math
 import re
 import unicodedata
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.files import parse_json
 from medcritical_ray.questions.door import AMBIGUOUS_KEY, RowFault, one_line_option, sorted_letters
 from medcritical_ray.records import LETTERS, Option, Question, lettered
 
@@ -181,7 +181,7 @@ def _letters_and_texts(value: Any) -> list[tuple[str, str]]:
 def _of_text(text: str) -> list[tuple[str, str]]:
     """Options in JSON, or on lines of their own."""
     if text.lstrip().startswith(("{", "[")):
-        return _letters_and_texts(json.loads(text))
+        return _letters_and_texts(parse_json(text))
     return [_of_line(line.strip()) for line in _LINE_BREAK.sub("\n", text).split("\n") if line.strip()]
 
 

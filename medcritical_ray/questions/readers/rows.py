@@ -1,7 +1,6 @@
 """The rows of CSV, JSONL, JSON and parquet files, one at a time; None stands for a row that cannot be read."""
 
 import csv
-import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.files import parse_json
 
 Row = dict[str, Any]
 
@@ -82,8 +82,8 @@ def _json_rows(path: Path) -> Iterator[Row | None]:
     with _text(path) as file:
         content = file.read()
     try:
-        table = json.loads(content) if content.strip() else []
-    except (ValueError, RecursionError) as error:
+        table = parse_json(content) if content.strip() else []
+    except ValueError as error:
         if _json_object(content.lstrip().partition("\n")[0]) is None:
             raise UserError(f"{path} is no JSON: {error}") from None
         yield from _jsonl_rows(path)
@@ -150,8 +150,8 @@ def _missing(path: Path) -> UserError:
 
 def _json_object(line: str) -> Row | None:
     try:
-        value = json.loads(line, object_pairs_hook=_object_of)
-    except (ValueError, RecursionError):
+        value = parse_json(line, object_pairs_hook=_object_of)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
