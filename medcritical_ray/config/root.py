@@ -165,6 +165,9 @@ def _machinery_problems(config: Config) -> Iterator[str]:
     engines, trainers, sft, dpo = config.engines, config.trainers, config.sft, config.dpo
     if trainers.num_workers == 0 and trainers.num_gpus:
         yield f"trainers.num_gpus = {trainers.num_gpus:g}: must be 0 where trainers.num_workers = 0"
+    if engines.required_engines > engines.num_engines:
+        allowed = f"must be at most engines.num_engines = {engines.num_engines}"
+        yield f"engines.required_engines = {engines.required_engines}: {allowed}"
     if engines.tensor_parallel_size > max(1, engines.num_gpus):
         allowed = f"must be at most engines.num_gpus = {engines.num_gpus:g}"
         yield f"engines.tensor_parallel_size = {engines.tensor_parallel_size}: {allowed}"

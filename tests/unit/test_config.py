@@ -238,6 +238,11 @@ def test_an_engine_splits_its_weights_over_no_more_gpus_than_it_has():
     assert "engines.tensor_parallel_size = 2: must be at most engines.num_gpus = 1" in problems_of(values)
 
 
+def test_no_more_engines_are_required_than_there_are():
+    values = {"engines": {"num_engines": 2, "required_engines": 3}}
+    assert "engines.required_engines = 3: must be at most engines.num_engines = 2" in problems_of(values)
+
+
 def test_training_in_the_jobs_own_process_takes_no_gpu():
     assert "trainers.num_gpus = 1: must be 0 where trainers.num_workers = 0" in problems_of(
         {"trainers": {"num_workers": 0}}
