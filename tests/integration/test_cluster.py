@@ -133,7 +133,7 @@ def test_who_has_no_token_is_told_the_address_and_the_cause_in_one_line(tmp_path
 
 
 def test_a_machine_that_is_lost_before_it_says_what_it_sees_is_told_by_its_address(ray_cluster: None, tmp_path: Path):
-    gone = {"NodeID": "f" * 56, "NodeManagerAddress": "10.0.0.3"}
+    gone = {"NodeID": "ab" * 28, "NodeManagerAddress": "10.0.0.3"}
     faults = _ask_all([gone], str(tmp_path), tmp_path / "probe", "token", 60)
     assert faults["10.0.0.3"].startswith("it could not be asked: ")
 
