@@ -16,8 +16,8 @@ from medcritical_ray.training.prepare import Limits, prepare_sft
 
 pytestmark = pytest.mark.integration
 
-TRAINERS = TrainersConfig(  # which hold all of the cluster's CPUs: no task that reads their rows needs one
-    num_workers=2, num_cpus=2, num_gpus=0, max_tokens_per_forward=512, max_failures=0, timeout_s=250
+TRAINERS = TrainersConfig(
+    num_workers=2, num_cpus=0.5, num_gpus=0, max_tokens_per_forward=512, max_failures=0, timeout_s=250
 )
 
 
@@ -38,9 +38,11 @@ def ignore(metrics: dict[str, float]) -> None: ...
 
 
 IN_THIS_PROCESS = TRAINERS.model_copy(update={"num_workers": 0})
+ON_ALL_CPUS = TRAINERS.model_copy(update={"num_cpus": 2})
+"""Of the cluster: what reads the workers' rows needs none."""
 
 
-@pytest.mark.parametrize("trainers", [TRAINERS, IN_THIS_PROCESS], ids=["two workers", "no worker"])
+@pytest.mark.parametrize("trainers", [ON_ALL_CPUS, IN_THIS_PROCESS], ids=["two workers", "no worker"])
 def test_a_fit_trains_to_the_weights_that_one_process_trains_to(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, trainers: TrainersConfig
 ):
@@ -198,7 +200,7 @@ def test_workers_that_find_no_machine_end_the_wait_with_what_is_needed_and_where
     trainers = TRAINERS.model_copy(update={"labels": {"role": "trainer"}, "start_timeout_s": 1.0})
     config = SftConfig(method="full", batch_size=8, max_length_tokens=32)
     expected = (
-        r"^sft: 2 training workers did not start in 1 s: 4 CPUs needed, 0 there on nodes labelled "
+        r"^sft: 2 training workers did not start in 1 s: 1 CPUs needed, 0 there on nodes labelled "
         r"role=trainer \(trainers\.labels\): bring such machines, free them, or raise trainers\.start_timeout_s$"
     )
     with pytest.raises(WaitTimeout, match=expected):
