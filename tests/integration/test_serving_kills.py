@@ -20,6 +20,7 @@ from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config_files import load_config
 from medcritical_ray.prompts import solve_prompt
+from medcritical_ray.serving.keys import digest_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,6 +28,7 @@ CONFIG = Path(__file__).parents[2] / "jobs" / "configs" / "demo.toml"
 SETTINGS = ["serve.num_replicas=2", "serve.answer_timeout_s=4", "engines.kv_cache_gib=0.25", "engines.num_cpus=0.5"]
 NUM_CLIENTS = 8
 PATIENCE_S = 240
+KEY = "key-of-the-kills"
 REPLICA, ENGINE = "ray::ServeReplica", "VLLM::EngineCore"
 
 
@@ -62,7 +64,7 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     run = make_run(tmp_path_factory.mktemp("kills") / "served", base_student_dir(), config, num_versions=1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with serving(run, config, "127.0.0.1", port, None) as name:
+    with serving(run, config, "127.0.0.1", port, [digest_of(KEY.encode())]) as name:
         yield name, port
 
 
@@ -80,7 +82,7 @@ def test_one_retry_cures_what_a_kill_breaks(served: tuple[str, int], title: str,
     await_that(lambda: num_running(name) == 2 and len(processes(ENGINE)) == 2, "two replicas")
     ended = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask_while, lambda: not ended.is_set(), port, "latest", prompts, NUM_CLIENTS, 1)
+        asked = pool.submit(ask_while, lambda: not ended.is_set(), port, "latest", prompts, NUM_CLIENTS, 1, KEY)
         try:
             time.sleep(5)
             victims = processes(title)
