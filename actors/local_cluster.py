@@ -17,8 +17,9 @@ from textwrap import shorten
 from typing import Any
 
 import psutil
-from ray._raylet import GcsClient  # only a driver may ask the same in public, and drivers come and go here
-from ray.core.generated.gcs_pb2 import GcsNodeInfo
+# Only a driver may ask the same in public, and drivers come and go here.
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 from ray.exceptions import RpcError
 
 from medcritical_ray.config import ClusterConfig

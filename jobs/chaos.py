@@ -112,7 +112,8 @@ def disturb(args: argparse.Namespace, stage: "Stage") -> dict[str, Any]:
 
 
 def targets_of(config: "Config") -> "list[Target]":
-    return ["driver", "engine", "node", *(["train_worker"] if config.trainers.num_workers else [])]
+    targets: list[Target] = ["driver", "engine", "node"]
+    return [*targets, "train_worker"] if config.trainers.num_workers else targets
 
 
 def print_result(console: "Console", result: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import psutil
@@ -48,7 +49,7 @@ class Trial:
         outcomes = []
         try:
             for kill in kills:
-                strike = self._watch(lambda seen, kill=kill: self._strike(kill, seen))
+                strike = self._watch(partial(self._strike, kill))
                 if strike is None:
                     break
                 outcomes.append(self._outcome(strike))

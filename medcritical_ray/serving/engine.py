@@ -105,7 +105,8 @@ class ServingEngine:
     ) -> "ChatCompletionResponse | AsyncIterator[str]":
         """The answer of a policy whose weights are in the engine, or its events. Raises Refused."""
         request.model = await self._name(policy)
-        ids = await asyncio.to_thread(literal_ids, self._llm.get_tokenizer(), request, self._max_model_len)
+        tokenizer: Any = self._llm.get_tokenizer()
+        ids = await asyncio.to_thread(literal_ids, tokenizer, request, self._max_model_len)
         # The way in which one vLLM hands its tokens to another; it takes them in place of the messages' own.
         request.kv_transfer_params = {"prompt_token_ids": ids} if ids else None
         return await _answered(self._chat.create_chat_completion(request), param="messages")

@@ -37,7 +37,7 @@ def read_request(body: bytes, limits: ServeConfig, *, chat: bool) -> Any:
         raise Refused(bad_value("model", "is missing: must be one that /v1/models lists"))
     for name in sorted(_INTERNAL & request.model_fields_set):
         raise Refused(bad_value(name, "is no part of this API"))
-    if chat:
+    if isinstance(request, ChatCompletionRequest):
         _check_texts(request.messages)
     _limit(request, limits, chat=chat)
     return request

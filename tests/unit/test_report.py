@@ -253,7 +253,7 @@ def test_a_run_that_died_before_its_questions_were_written_has_a_report_and_one_
 ):
     other = RunDirectory(Path(shutil.copytree(finished.path, tmp_path / "other")))
     shutil.rmtree(other.path / "data")
-    with pytest.raises(UserError, match=r"data/test\.parquet cannot be read"):
+    with pytest.raises(UserError, match=r"data/test\.parquet does not exist"):
         render_report(other)
     shutil.rmtree(other.path / "iterations")
     other.summary_file.unlink()

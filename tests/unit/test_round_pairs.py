@@ -121,8 +121,11 @@ def test_earlier_pairs_make_up_their_share(tmp_path: Path):
     game = game_with(tmp_path, max_pairs=20, shares={"own": 1.0}, previous_share=0.25)
     for iteration in (1, 2, 3):
         write_round(game, iteration)
-    assert pair_round(game, 1, game.train)["earlier_pairs"] == 0
+    first = pair_round(game, 1, game.train)
+    game.run.mark_done(1, "pair", first)
     second = pair_round(game, 2, game.train)
+    game.run.mark_done(2, "pair", second)
+    assert first["earlier_pairs"] == 0
     assert (second["pairs"], second["earlier_pairs"]) == ({"own": 15}, 5)
     assert Counter(pair.iteration for pair in pairs_of(game, 2)) == {2: 15, 1: 5}
     third = pair_round(game, 3, game.train)
@@ -144,7 +147,7 @@ def test_pairing_again_gives_identical_files(tmp_path: Path):
     game = game_with(tmp_path, max_pairs=12, previous_share=0.25)
     for iteration in (1, 2):
         write_round(game, iteration)
-    pair_round(game, 1, game.train)
+    game.run.mark_done(1, "pair", pair_round(game, 1, game.train))
     result, files = pair_round(game, 2, game.train), files_of(game, 2)
     assert len(pairs_of(game, 2)) > 8
     assert pair_round(game, 2, game.train) == result
