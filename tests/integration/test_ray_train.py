@@ -213,12 +213,12 @@ def test_workers_that_find_no_machine_end_the_wait_with_what_is_needed_and_where
 def test_a_disk_without_space_for_the_policy_is_named_and_leaves_none(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
 ):
-    """/dev/full stands where the weights are written."""
+    """/dev/full stands where the policy's config is written."""
     from actors.train import fit_sft
 
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     (tmp_path / ".out.fits" / "policy").mkdir(parents=True)
-    (tmp_path / ".out.fits" / "policy" / "model.safetensors").symlink_to("/dev/full")
+    (tmp_path / ".out.fits" / "policy" / "config.json").symlink_to("/dev/full")
     config = SftConfig(method="full", num_epochs=1, batch_size=8, max_length_tokens=32)
     arguments = tied_policies[0], tmp_path / "rows", tmp_path / "out", config, IN_THIS_PROCESS
     with pytest.raises(StorageFailed, match=r"out\.fits/policy cannot be written on \S+: .*No space left on device"):
