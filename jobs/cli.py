@@ -75,15 +75,20 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
     except MedCriticalError as error:
         return _fail(str(error), EXIT_FAILED)
     except Stopped as signal:
-        return _fail(f"stopped by {signal}", EXIT_STOPPED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
+        return _fail("; ".join([f"stopped by {signal}", *_notes_of(signal)]), EXIT_STOPPED)
+    except KeyboardInterrupt as interrupt:
+        return _fail("; ".join(["interrupted", *_notes_of(interrupt)]), EXIT_INTERRUPTED)
     return exit_code
 
 
 def say(*lines: str, file: TextIO | None = None) -> None:
     """Prints lines that may hold text of any origin: see `printable`."""
     print(*map(printable, lines), sep="\n", file=file or sys.stdout, flush=True)
+
+
+def note(*lines: str) -> None:
+    """Tells what goes on, for a person who waits: on stderr, since stdout is for results."""
+    say(*lines, file=sys.stderr)
 
 
 def module_name(command: str) -> str:
@@ -176,7 +181,13 @@ def _show_all_characters() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _notes_of(error: BaseException) -> list[str]:
+    """What was added to an error on its way here, such as the command that goes on."""
+    return getattr(error, "__notes__", [])
+
+
 def _fail(message: str, exit_code: int) -> int:
+    sys.stdout.flush()  # else what was said before comes after, in a pipe
     say(f"error: {' '.join(message.split())}", file=sys.stderr)
     return exit_code
 

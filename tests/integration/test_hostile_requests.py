@@ -20,7 +20,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from vllm.entrypoints.openai.completion.protocol import CompletionResponse
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory

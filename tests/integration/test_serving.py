@@ -20,7 +20,7 @@ from jobs.bench_serve import make_run
 from jobs.servers import free_port, running
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.clinic.exam import make_questions
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config_files import load_config
 from medcritical_ray.corrections import read_correction

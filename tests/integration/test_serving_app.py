@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.policies import PolicyStore

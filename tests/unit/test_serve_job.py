@@ -10,7 +10,7 @@ import pytest
 
 from jobs.cli import main
 from jobs.serve import application, check_port, check_replicas_fit, run_and_config, who_may_ask
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.fit import ClusterResources
