@@ -65,7 +65,8 @@ def dry_run(config: "Config") -> int:
     size, lacking = expected_size(config)
     plan = make_plan(config, size)
     say(describe(plan))
-    say(*checked_questions(config).contamination.lines())
+    prepared = checked_questions(config)
+    say(*prepared.quarantine.lines(), *prepared.contamination.lines())
     check_reviewer(config)
     with connected(config.cluster, run_path(config)) as resources:
         for line in describe_cache(plan.engine, resources.gpu_memory_gib):

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from medcritical_ray.fleet import ENGINE_DIED, ENGINE_RESTARTED, ENGINE_RETIRED, ENGINES_START, Note
-from medcritical_ray.prepare import contamination_path, read_contamination
+from medcritical_ray.prepare import QUESTIONS_PHASE, contamination_path, read_contamination
 from medcritical_ray.printable import printable
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.statistics import Proportion
 
 _SHOWN = ("demonstrations", "num_trajectories", "solve_right", "repair_right", "check_right", "pairs", "version")
@@ -135,10 +135,14 @@ def phase_name(phase: str) -> str:
 
 
 def print_contamination(console: Console, run: RunDirectory) -> None:
-    """What the run's splits and files share, and where examples stand; nothing for a run that was started before such
-    counts were kept."""
+    """How many rows were set aside, what the run's splits and files share, and where examples stand; nothing for a run
+    that was started before such counts were kept."""
     if not contamination_path(run).exists():
         return
+    read = run.result(STAGE_ONE, QUESTIONS_PHASE)["read"]
+    if read["quarantined"]:
+        told = f"{read['quarantined']:,} of {read['rows']:,} rows of questions set aside"
+        console.print(f"{told}: {run.quarantine / 'questions.parquet'}", soft_wrap=True)
     lines = read_contamination(run).lines()
     console.print(*lines, f"examples: {contamination_path(run)}", sep="\n", soft_wrap=True)
 

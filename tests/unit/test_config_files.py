@@ -65,8 +65,10 @@ def test_the_shipped_config_for_real_questions_asks_for_their_path():
         load_config(path, [])
 
 
-def test_an_empty_file_gives_the_defaults(config_file: Path):
-    assert load_config(config_file, []) == Config()
+def test_a_file_that_sets_nothing_is_refused_unless_something_is_set_beside_it(config_file: Path):
+    assert load_config(config_file, ["run.name=demo"]) == Config()
+    message = message_of(config_file, "# nothing yet\n")
+    assert message.startswith("my.toml: sets no key: must set some, such as questions.path")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_missing_file_is_told():
 
 
 def test_a_directory_is_no_config(tmp_path: Path):
-    with pytest.raises(UserError, match="cannot be read as text"):
+    with pytest.raises(UserError, match="is a directory: must be a TOML file$"):
         load_config(tmp_path, [])
 
 
