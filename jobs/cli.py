@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path, PurePath
 from types import ModuleType
@@ -41,9 +42,11 @@ COMMANDS = {
 SHELLS = ("bash", "zsh", "fish")
 COMPLETION = (
     "completion:\n"
-    "  bash  medcritical --print-completion bash > ~/.local/share/bash-completion/completions/medcritical\n"
+    "  bash  mkdir -p ~/.local/share/bash-completion/completions\n"
+    "        medcritical --print-completion bash > ~/.local/share/bash-completion/completions/medcritical\n"
     '  zsh   medcritical --print-completion zsh > "${fpath[1]}/_medcritical"\n'
-    "  fish  medcritical --print-completion fish > ~/.config/fish/completions/medcritical.fish"
+    "  fish  mkdir -p ~/.config/fish/completions\n"
+    "        medcritical --print-completion fish > ~/.config/fish/completions/medcritical.fish"
 )
 
 EXIT_FAILED = 1
@@ -53,8 +56,13 @@ EXIT_STOPPED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `medcritical <command> ...` and returns its exit code. A usage error exits with 2, as argparse does."""
-    args = _command_parser().parse_args(argv)
+    """Runs `medcritical <command> ...` and returns its exit code. A usage error exits with 2, as argparse does, and so
+    does no word at all, after the help."""
+    parser = _command_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return EXIT_USER_ERROR
     return run_job(module_name(args.command), args.arguments)
 
 
@@ -129,9 +137,17 @@ def general_parser() -> argparse.ArgumentParser:
 
 def _command_parser() -> argparse.ArgumentParser:
     parser = general_parser()
-    parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of those below")
+    parser.add_argument("command", nargs="?", type=_command, metavar="command", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see: medcritical <command> --help")
     return parser
+
+
+def _command(word: str) -> str:
+    if word in COMMANDS:
+        return word
+    nearest = get_close_matches(word, COMMANDS, n=1)
+    remedy = f"did you mean {nearest[0]}?" if nearest else f"must be one of {', '.join(COMMANDS)}"
+    raise argparse.ArgumentTypeError(f"{word}: unknown command, {remedy}")
 
 
 class _PrintCompletion(argparse.Action):

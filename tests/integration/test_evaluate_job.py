@@ -227,7 +227,7 @@ def test_engines_that_do_not_fit_are_refused_with_the_keys_to_change(model: Path
         check_policies_fit(config, [ServedPolicy(version=0, model_dir=model)], resources)
     assert str(caught.value).startswith(
         "the engines do not fit the cluster: CPUs: 6 needed, 4 there: lower engines.num_engines or engines.num_cpus; "
-        "GPUs: 2 needed, 0 there: lower engines.num_engines or engines.num_gpus (0 runs on the CPU); memory: "
+        "GPUs: 2 needed, 0 there: to run on CPUs, set engines.num_gpus = 0; memory: "
     )
     check_policies_fit(config, [ServedPolicy(version=0, model_dir=model)], replace(resources, grows=True))
 

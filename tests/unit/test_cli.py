@@ -114,16 +114,22 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == f"medcritical {__version__}\n"
 
 
-def test_an_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("self-pley", "self-pley: unknown command, did you mean self-play?\n"),
+        ("dance", "dance: unknown command, must be one of demo, self-play, distill, sft, "),
+    ],
+)
+def test_an_unknown_command_exits_with_2_and_names_the_nearest(word: str, told: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match=r"^2$"):
-        main(["self-pley"])
-    assert "invalid choice: 'self-pley'" in capsys.readouterr().err
+        main([word])
+    assert told in capsys.readouterr().err
 
 
-def test_no_command_exits_with_2(capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit, match=r"^2$"):
-        main([])
-    assert "required: command" in capsys.readouterr().err
+def test_without_a_word_the_help_is_shown_and_the_exit_code_is_2(capsys: pytest.CaptureFixture[str]):
+    assert main([]) == 2
+    assert "commands:\n  demo " in capsys.readouterr().err
 
 
 def test_a_command_runs_its_module_with_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch):

@@ -80,7 +80,7 @@ CLUSTER = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, obj
 @pytest.mark.parametrize(
     ("values", "missing"),
     [
-        ({"serve": {"num_replicas": 2}}, "GPUs: 2 needed, 1 there: lower serve.num_replicas or engines.num_gpus "),
+        ({"serve": {"num_replicas": 2}}, "GPUs: 2 needed, 1 there: lower serve.num_replicas or engines.num_gpus; "),
         ({"serve": {"num_replicas": 2}}, "memory: 9 GiB needed, 8 GiB there: lower serve.num_replicas or engines.kv_"),
         ({"engines": {"labels": {"role": "engine"}}}, "engines: no node is labelled role=engine: start some with"),
         ({"engines": {"gpu_memory_utilization": 0.01}}, "GPU memory: "),
