@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connected(config: "ClusterConfig", directory: Path) -> "Iterator[ClusterResources]":
+def connected(config: "ClusterConfig", directory: Path, *, shows_output: bool = False) -> "Iterator[ClusterResources]":
     """See actors.cluster.connected."""
     has_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     address = config.address or os.environ.get("RAY_ADDRESS")
@@ -23,5 +23,5 @@ def connected(config: "ClusterConfig", directory: Path) -> "Iterator[ClusterReso
         note(f"joining the Ray cluster at {address}" if address else "starting Ray")
     from actors.cluster import connected as connected_to
 
-    with connected_to(config, directory) as resources:
+    with connected_to(config, directory, shows_output=shows_output) as resources:
         yield resources

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     run, config = run_and_config(args.run, args.set)
     keys, news = who_may_ask(args.api_key_file)
-    with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
+    with connected(config.cluster, run.path, shows_output=True) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         check_replicas_fit(run, config, resources)
         with serving(run, config, args.host, args.port, keys) as name:

@@ -109,7 +109,8 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     with opened as run, TerminalProgress(console) as terminal, followed(config, run, terminal) as progress:
         if not trunk:
             print_contamination(console, run)
-        play_to_the_end(make_game(config, run, team.for_run(config, terminal.noted(run.append_event)), progress, command))
+        team = team.for_run(config, terminal.noted(run.append_event))
+        play_to_the_end(make_game(config, run, team, progress, command))
 
 
 def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:

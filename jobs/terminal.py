@@ -54,8 +54,8 @@ def wide_console() -> Console:
 
 
 class TerminalProgress:
-    """A bar for the blocks of the phase under way, and a line for every phase that is done. Where there is no terminal to
-    draw a bar on, a line says that a phase begins, and others now and then how far it is."""
+    """A bar for the blocks of the phase under way, and a line for every phase that is done. Where no terminal can draw
+    the bar, a line says that the phase begins, and others now and then how far it is."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

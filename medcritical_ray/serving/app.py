@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from medcritical_ray.served import ServedPolicy
 from medcritical_ray.serving.correcting import events_of
 from medcritical_ray.serving.keys import is_authorized
+from medcritical_ray.serving.log import logger
 from medcritical_ray.serving.model_ids import ModelId
 from medcritical_ray.serving.refusals import (
     Refusal,
@@ -34,7 +34,6 @@ T = TypeVar("T")
 _DONE = "data: [DONE]\n\n"
 SEND_S = 5.0
 """How long after its time a stream may still be sending."""
-logger = logging.getLogger("ray.serve")
 
 
 def make_app(service: Service, keys: Sequence[bytes]) -> Starlette:
@@ -185,4 +184,5 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed: %r", request.method, request.url.path, error)
     return JSONResponse(failed().body(), failed().status)

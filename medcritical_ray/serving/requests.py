@@ -37,10 +37,21 @@ def read_request(body: bytes, limits: ServeConfig, *, chat: bool) -> Any:
         raise Refused(bad_value("model", "is missing: must be one that /v1/models lists"))
     for name in sorted(_INTERNAL & request.model_fields_set):
         raise Refused(bad_value(name, "is no part of this API"))
+    _check_plain(request)
     if chat:
         _check_texts(request.messages)
     _limit(request, limits, chat=chat)
     return request
+
+
+def _check_plain(request: Any) -> None:
+    """Raises Refused for what policies are not trained to write. A grammar would be compiled in the engine that all
+    share, and a student's vocabulary need not have the words for one."""
+    wanted = getattr(request, "response_format", None)
+    if (wanted and wanted.type != "text") or request.structured_outputs:
+        raise Refused(bad_value("response_format", "must be of type text: policies write as they were trained to"))
+    if getattr(request, "tools", None):
+        raise Refused(bad_value("tools", "must not be given: policies call none"))
 
 
 def _check_texts(messages: list[Any]) -> None:

@@ -1,7 +1,6 @@
 """The policies of one run at one engine: which there are, which is the latest, and what a request gets of them."""
 
 import asyncio
-import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -17,12 +16,12 @@ from medcritical_ray.run_state import adopted_version
 from medcritical_ray.served import ServedPolicy, served_policy
 from medcritical_ray.serving.correcting import self_correct
 from medcritical_ray.serving.engine import ServingEngine
-from medcritical_ray.serving.model_ids import LATEST, ModelId, model_name, read_model_id
+from medcritical_ray.serving.log import logger
+from medcritical_ray.serving.model_ids import LATEST, SELF_CORRECT, ModelId, model_name, read_model_id
 from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unavailable, unknown_model
 from medcritical_ray.serving.turns import Turns
 
 WATCH_S = 0.1
-logger = logging.getLogger("ray.serve")
 
 
 class Service:
@@ -99,9 +98,11 @@ class Service:
         return self._engine.has_chat_template
 
     def models(self) -> list[dict[str, Any]]:
-        """All published policies that can be read, and the latest, as the API lists them. Reads the disk."""
-        cards = []
-        for name, version in self._names().items():
+        """All published policies that can be read, and the latest; then those with their answers corrected, so that
+        clients which offer what is listed offer these, too. Reads the disk."""
+        cards, names = [], self._names()
+        corrected = {f"{name}{SELF_CORRECT}": version for name, version in names.items() if self.has_chat}
+        for name, version in (names | corrected).items():
             try:
                 cards.append(self._card(name, version))
             except (UserError, OSError) as error:

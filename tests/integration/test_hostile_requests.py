@@ -168,6 +168,8 @@ def test_any_text_may_be_asked(text: str):
         ("request_id", "x"),
         ("priority", 1),
         ("prompt_embeds", "x"),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}}]}]),
         ("messages", [{"role": "user", "content": [{"type": "text"}]}]),
     ],

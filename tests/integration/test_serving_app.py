@@ -127,6 +127,11 @@ def run(tmp_path: Path) -> RunDirectory:
     return run
 
 
+def names_of(*names: str) -> list[str]:
+    """As they are listed: those whose answers are corrected stand behind."""
+    return [*names, *(f"{name}:self-correct" for name in names)]
+
+
 Scene = Callable[[httpx.AsyncClient, FakeEngine], Awaitable[None]]
 
 
@@ -256,7 +261,7 @@ def test_a_policy_that_cannot_be_read_is_not_listed_and_hides_no_other(run: RunD
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         (run.policies / "v0001" / "manifest.json").write_text("cut o")
         listed = (await client.get("/v1/models")).json()["data"]
-        assert [card["id"] for card in listed] == ["v0000", "v0002", "latest"]
+        assert [card["id"] for card in listed] == names_of("v0000", "v0002", "latest")
         card = await client.get("/v1/models/v0001")
         assert (card.status_code, card.json()["error"]["param"]) == (500, "model")
         assert (await client.get("/v1/models/v0002")).json() == listed[1]
@@ -351,7 +356,8 @@ def test_a_latest_policy_that_is_pruned_under_the_server_is_still_listed_and_ans
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         engine.behaviour = answers
         prune(run.policies / "v0000")
-        assert [card["id"] for card in (await client.get("/v1/models")).json()["data"]] == ["v0001", "v0002", "latest"]
+        listed = (await client.get("/v1/models")).json()["data"]
+        assert [card["id"] for card in listed] == names_of("v0001", "v0002", "latest")
         assert (await ask(client)).status_code == 200
 
     play(scene, run)

@@ -121,7 +121,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]):
         ("dance", "dance: unknown command, must be one of demo, self-play, distill, sft, "),
     ],
 )
-def test_an_unknown_command_exits_with_2_and_names_the_nearest(word: str, told: str, capsys: pytest.CaptureFixture[str]):
+def test_an_unknown_command_is_refused_with_the_nearest(word: str, told: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match=r"^2$"):
         main([word])
     assert told in capsys.readouterr().err

@@ -214,7 +214,7 @@ def test_a_missing_file_is_told():
 
 
 def test_a_directory_is_no_config(tmp_path: Path):
-    with pytest.raises(UserError, match="is a directory: must be a TOML file$"):
+    with pytest.raises(UserError, match=r"is a directory: must be a TOML file$"):
         load_config(tmp_path, [])
 
 

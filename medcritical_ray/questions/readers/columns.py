@@ -135,8 +135,8 @@ def first_number(values: Iterable[Any]) -> int:
 def key_letters(value: Any, options: tuple[Option, ...], first: int) -> str:
     """The letters of a key, "" if there are none.
 
-    It may be "C", "A, C", "Ａ", ["A", "C"], an option's text, or an option's number, and a negative one where there is no
-    key. What is none of these becomes "?", which is no option.
+    It may be "C", "A, C", "Ａ", ["A", "C"], an option's text, or an option's number; a negative number is no key.
+    What is none of these becomes "?", which is no option.
     """
     if isinstance(value, list):
         return sorted_letters("".join(key_letters(each, options, first) for each in value))
