@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from medcritical_ray.served import ServedPolicy
 from medcritical_ray.serving.correcting import events_of
 from medcritical_ray.serving.keys import is_authorized
-from medcritical_ray.serving.log import logger
+from medcritical_ray.serving.log import NAME
 from medcritical_ray.serving.model_ids import ModelId
 from medcritical_ray.serving.refusals import (
     Refusal,
@@ -32,6 +33,7 @@ from medcritical_ray.serving.service import Service
 
 T = TypeVar("T")
 _DONE = "data: [DONE]\n\n"
+logger = logging.getLogger(NAME)
 SEND_S = 5.0
 """How long after its time a stream may still be sending."""
 

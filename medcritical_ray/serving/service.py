@@ -1,6 +1,7 @@
 """The policies of one run at one engine: which there are, which is the latest, and what a request gets of them."""
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -16,12 +17,13 @@ from medcritical_ray.run_state import adopted_version
 from medcritical_ray.served import ServedPolicy, served_policy
 from medcritical_ray.serving.correcting import self_correct
 from medcritical_ray.serving.engine import ServingEngine
-from medcritical_ray.serving.log import logger
+from medcritical_ray.serving.log import NAME
 from medcritical_ray.serving.model_ids import LATEST, SELF_CORRECT, ModelId, model_name, read_model_id
 from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unavailable, unknown_model
 from medcritical_ray.serving.turns import Turns
 
 WATCH_S = 0.1
+logger = logging.getLogger(NAME)
 
 
 class Service:

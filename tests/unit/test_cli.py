@@ -1,10 +1,12 @@
 import argparse
 import importlib
+import os
 import shlex
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -176,3 +178,47 @@ def test_a_uri_for_a_path_is_refused_with_the_command_that_copies_it(capsys: pyt
 def test_an_error_that_nobody_meant_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_job(raising(ZeroDivisionError()), [])
+
+
+STUDENT_IS_GONE = """[questions]
+kind = "file"
+path = "exam.csv"
+[teacher]
+kind = "explanations"
+[student]
+path = "model"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("demo --set run.nme=x", "run.nme: unknown key, did you mean run.name?"),
+        (
+            "self-play --config my.toml",
+            "questions.path = exam.csv: no such file; student.path = model: no such directory",
+        ),
+        (
+            "self-play --config my.toml --dry-run",
+            "questions.path = exam.csv: no such file; student.path = model: no such",
+        ),
+        ("sft --config .", ".: is a directory: must be a TOML file"),
+        ("evaluate --policy v0003 --questions exam.csv --out r.json", "v0003: no such directory"),
+        ("serve --run runs/my", "no run there"),
+    ],
+)
+def test_what_files_alone_tell_is_told_before_anything_heavy_is_imported(words: str, told: str, tmp_path: Path):
+    (tmp_path / "my.toml").write_text(STUDENT_IS_GONE)
+    script = f"import sys, jobs.cli as c\nprint(c.main({words.split()}), *{{n.partition('.')[0] for n in sys.modules}})"
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=path, capture_output=True, text=True)
+    exit_code, *imported = done.stdout.split()
+    assert (exit_code, told in done.stderr) == ("2", True), done.stderr
+    assert {"openai", "ray", "torch", "transformers", "vllm"}.isdisjoint(imported)
+
+
+def test_what_was_added_to_an_interrupt_is_told(capsys: pytest.CaptureFixture[str]):
+    stopped = Stopped("SIGTERM")
+    stopped.add_note("resume with: medcritical demo")
+    assert run_job(raising(stopped), []) == 143
+    assert capsys.readouterr().err == "error: stopped by SIGTERM; resume with: medcritical demo\n"
