@@ -126,6 +126,8 @@ def _toml_value(text: str) -> Any:
 def _problem(path: str, overridden: Sequence[str], detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     from_override = any(f"{key}.".startswith(f"{name}.") for name in overridden)
+    if detail["type"] == "extra_forbidden":  # it may be the table of what was overridden
+        from_override |= any(name.startswith(f"{key}.") for name in overridden)
     where = "--set" if from_override else path
     # The cross-checks of the root name their keys themselves.
     return f"{where}: {_describe(key, detail)}" if key else f"{path}: {_allowed(detail)}"

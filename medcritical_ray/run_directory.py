@@ -82,8 +82,10 @@ class RunDirectory:
 
     @classmethod
     def check_new(cls, path: Path, resume_command: str) -> None:
-        """Raises UserError if a run cannot be started at `path`: there is one already, or anything else."""
+        """Raises UserError if a run cannot be started at `path`: there is one already, which somebody may work on, or
+        anything else."""
         if cls(path).exists():
+            new_lock(path).close()
             raise UserError(f"{path} holds a run already: resume it with `{resume_command}` or choose another run.name")
         if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
             raise UserError(f"{path} exists and is no run: move it away or choose another run.name")

@@ -222,3 +222,18 @@ def test_a_binary_file_is_no_config(config_file: Path):
     config_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read as text"):
         load_config(config_file, [])
+
+
+def test_what_does_not_fit_together_is_told_beside_what_is_wrong_by_itself(config_file: Path):
+    message = message_of(config_file, 'questions.kind = "file"\ndpo.beta = -1\n', "run.seed", "x.y=1")
+    assert message.startswith(
+        "--set run.seed: must look like dpo.beta=0.2; my.toml: dpo.beta = -1: must be greater than 0"
+    )
+    assert "; --set: x: unknown key, " in message
+    assert "; my.toml: questions.path is not set: must name the file of questions" in message
+
+
+def test_what_may_come_of_a_faulty_key_alone_is_not_told(config_file: Path):
+    text = "generate.sampling.max_tokens = -5\ncorrect.sampling.max_tokens = 8\nengines.max_model_len = 64\n"
+    message = message_of(config_file, text)
+    assert message == "my.toml: generate.sampling.max_tokens = -5: must be greater than or equal to 1"
