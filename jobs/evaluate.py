@@ -91,7 +91,6 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     directories |= {f"against-{number}": directory for number, directory in enumerate(args.against, 1)}
     policies = {name: checked_policy(directory) for name, directory in directories.items()}
     models = [policy.model_dir for policy in policies.values()]
-    note("checking questions and models")
     quarantine = keep_questions(
         args.questions, args.format, options.mapping_of(args.map), scratch / "questions.parquet"
     )
@@ -103,6 +102,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
         scratch / "questions.parquet",
         run=find_run(directories["policy"]),
     )
+    note("checking questions and models")
     config, _ = config_where(has_gpu=False)  # what is wrong with it is told before anything starts
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
     check_labels(args.by, questions)

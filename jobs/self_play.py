@@ -103,14 +103,13 @@ def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator
     check_files(config)
     check_tracker(config.run)
     plan = plan_of(config)
-    note("checking questions and student")
     with ExitStack() as stack:
 
         def enter() -> None:
             check_outlives("run.directory", config.run.directory)
             admit(config, plan, stack.enter_context(connected(config.cluster, run_path(config))))
 
-        yield stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=enter))
+        yield stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=enter, tell=note))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
 from medcritical_ray.distilled import RESPONSES
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import UserError, told_by_key
 from medcritical_ray.game import Progress
 from medcritical_ray.locations import runs_root
 from medcritical_ray.mirror import Mirror, mirror_of
@@ -46,7 +46,8 @@ def run_path(config: Config) -> Path:
 def student_size(config: Config) -> ModelSize | None:
     """The size of the given student; None for a fresh one. Raises UserError if its directory lacks anything."""
     directory = given_student_dir(config)
-    return check_model(directory) if directory else None
+    with told_by_key("student.path"):
+        return check_model(directory) if directory else None
 
 
 def expected_size(config: Config) -> tuple[ModelSize | None, list[str]]:
@@ -57,14 +58,22 @@ def expected_size(config: Config) -> tuple[ModelSize | None, list[str]]:
     except UserError as error:
         directory = given_student_dir(config)
         assert directory is not None
-        return size_by_config(directory), [str(error)]
+        with told_by_key("student.path"):
+            return size_by_config(directory), [str(error)]
 
 
-def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callable[[], None]) -> RunDirectory:
+def open_run(
+    config: Config,
+    *,
+    resume: bool,
+    resume_command: str,
+    admit: Callable[[], None],
+    tell: Callable[[str], None] = lambda _: None,
+) -> RunDirectory:
     """The run's directory, locked, with questions and student in place.
 
-    `admit` is called unless the run is finished, once all else is in order; it may raise UserError, too. Raises
-    UserError, and then has written nothing.
+    `admit` is called unless the run is finished, once all else is in order; it may raise UserError, too. `tell` is told
+    what takes long. Raises UserError, and then has written nothing.
     """
     check_files(config)
     path, mirror = run_path(config), settled_mirror(config, resume=resume, resume_command=resume_command)
@@ -91,6 +100,7 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
             return begin()
     else:
         RunDirectory.check_new(path, resume_command)
+    tell("checking questions and student")
     prepared = checked_questions(config)
     check_reviewer(config)
     with tempfile.TemporaryDirectory() as scratch:

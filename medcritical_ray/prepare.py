@@ -13,7 +13,7 @@ from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
 from medcritical_ray.distilled import TEMPLATES, templates_of
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import UserError, told_by_key
 from medcritical_ray.files import read_json, sha256_of, write_json
 from medcritical_ray.model_files import hash_of_weights
 from medcritical_ray.question_set import QuestionSet
@@ -122,10 +122,10 @@ def prepare_questions(config: Config) -> PreparedQuestions:
     """Reads or makes all questions, in memory. Raises UserError if there are not as many as the config asks for."""
     check_question_files(config)
     quarantine, wanted = Quarantine(), config.questions
-    files = {
-        name: list(quarantine.admit(path, read_questions(path, wanted.format, wanted.map)))
-        for name, path in question_files(config).items()
-    }
+    files = {}
+    for name, path in question_files(config).items():
+        with told_by_key(f"questions.{_QUESTION_KEYS[name]}"):
+            files[name] = list(quarantine.admit(path, read_questions(path, wanted.format, wanted.map)))
     kept = files if wanted.keep_shared_stems else _kept_apart(files)
     splits = _clinic_splits(config) if wanted.kind == "clinic" else _file_splits(config, kept)
     contamination = Contamination(
