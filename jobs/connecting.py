@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from medcritical_ray.fit import ClusterResources
 
 
+def address_of(config: "ClusterConfig") -> str | None:
+    """See actors.cluster.joined_address."""
+    return config.address or os.environ.get("RAY_ADDRESS")
+
+
 @contextmanager
 def connected(config: "ClusterConfig", directory: Path, *, shows_output: bool = False) -> "Iterator[ClusterResources]":
     """See actors.cluster.connected."""
     has_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = address_of(config)
     if not has_ray:
         note(f"joining the Ray cluster at {address}" if address else "starting Ray")
     from actors.cluster import connected as connected_to

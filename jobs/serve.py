@@ -45,10 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted or terminated. Raises UserError before anything starts if an input is wrong."""
-    from jobs.connecting import connected
+    from jobs.connecting import address_of, connected
 
     run, config = run_and_config(args.run, args.set)
     keys, news = who_may_ask(args.api_key_file)
+    if not address_of(config.cluster):
+        check_port(args.host, args.port)
     with connected(config.cluster, run.path, shows_output=True) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         check_replicas_fit(run, config, resources)

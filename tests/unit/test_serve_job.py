@@ -74,6 +74,15 @@ def test_a_port_that_another_has_is_refused():
         check_port("127.0.0.1", taken.getsockname()[1])
 
 
+def test_a_port_that_another_has_is_refused_before_a_cluster_is_started(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--run", str(run.path), "--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot listen there" in capsys.readouterr().err.splitlines()[0]
+
+
 CLUSTER = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, object_store_gib=1, gpu_memory_gib=80)
 
 
