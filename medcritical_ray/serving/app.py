@@ -177,6 +177,8 @@ def _event(content: dict[str, Any]) -> str:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
+    if error.refusal.status == failed().status:
+        _log_failure(request, error.refusal.message)
     return JSONResponse(error.refusal.body(), error.refusal.status, error.refusal.headers())
 
 
@@ -186,5 +188,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed: %r", request.method, request.url.path, error)
+    _log_failure(request, repr(error))
     return JSONResponse(failed().body(), failed().status)
+
+
+def _log_failure(request: Request, cause: str) -> None:
+    logger.error("%s %s failed: %s", request.method, request.url.path, cause)

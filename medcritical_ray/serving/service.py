@@ -102,14 +102,14 @@ class Service:
     def models(self) -> list[dict[str, Any]]:
         """All published policies that can be read, and the latest; then those with their answers corrected, so that
         clients which offer what is listed offer these, too. Reads the disk."""
-        cards, names = [], self._names()
-        corrected = {f"{name}{SELF_CORRECT}": version for name, version in names.items() if self.has_chat}
-        for name, version in (names | corrected).items():
+        cards = []
+        for name, version in self._names().items():
             try:
                 cards.append(self._card(name, version))
             except (UserError, OSError) as error:
                 logger.error("%s is not listed: %s", name, error)
-        return cards
+        corrected = [{**card, "id": f"{card['id']}{SELF_CORRECT}"} for card in cards if self.has_chat]
+        return [*cards, *corrected]
 
     def card(self, name: str) -> dict[str, Any]:
         """One of them. Raises Refused if there is no such policy, or if it cannot be read. Reads the disk."""

@@ -96,6 +96,11 @@ async def fails() -> Answer:
     raise ZeroDivisionError("secret of the engine")
 
 
+async def refuses_with_500() -> Answer:
+    """As vLLM does when a request fails inside its engine."""
+    raise Refused(Refusal(status=500, message="secret of the engine"))
+
+
 async def streams_and_hangs() -> AsyncIterator[str]:
     async def chunks() -> AsyncIterator[str]:
         yield "data: {}\n\n"
@@ -393,3 +398,16 @@ def test_the_death_of_an_engine_is_told_at_once(is_silent: bool, run: RunDirecto
 
     asyncio.run(asyncio.wait_for(scene(), timeout=60))
     assert deaths == ["told"]
+
+
+@pytest.mark.parametrize("behaviour", [fails, refuses_with_500])
+def test_what_the_server_fails_at_is_logged_with_its_cause(
+    behaviour: Callable[[], Awaitable[Any]], run: RunDirectory, caplog: pytest.LogCaptureFixture
+):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = behaviour
+        assert (await ask(client)).status_code == 500
+        assert "POST /v1/chat/completions failed: " in caplog.text
+        assert "secret of the engine" in caplog.text
+
+    play(scene, run)
