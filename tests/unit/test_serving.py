@@ -120,8 +120,8 @@ def test_a_refusal_has_the_form_of_the_api():
         (0, "messages: has 40 tokens, but the context has 32 tokens (engines.max_model_len): shorten it."),
         (
             8,
-            "messages: has 40 tokens, but the context has 32 tokens (engines.max_model_len), and 8 of them are asked for "
-            "the answer: shorten it, or lower max_tokens.",
+            "messages: has 40 tokens, but the context has 32 tokens (engines.max_model_len), and 8 of them are asked "
+            "for the answer: shorten it, or lower max_tokens.",
         ),
     ],
 )
