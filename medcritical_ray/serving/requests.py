@@ -58,7 +58,12 @@ def _check_texts(messages: list[Any]) -> None:
     """Raises Refused unless all contents are text: vLLM would fetch the address of an image."""
     for number, message in enumerate(messages):
         content = message.get("content")
-        parts = content if isinstance(content, list) else []
+        if content is None or isinstance(content, str):
+            continue
+        try:
+            parts = message["content"] = list(content)  # pydantic looks at parts when they are taken, and but once
+        except ValidationError:
+            parts = [None]
         if not all(isinstance(part, dict) and part.get("type") in _TEXTS and _has_text(part) for part in parts):
             raise Refused(bad_value(f"messages.{number}.content", "must be a text, or parts that are texts"))
 
