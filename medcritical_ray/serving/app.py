@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -154,9 +154,10 @@ class Completions:
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    """Raises Refused as soon as it is too large."""
-    if int(request.headers.get("content-length") or 0) > max_bytes:
-        raise Refused(body_too_large(max_bytes))
+    """Raises Refused as soon as it is too large. What is no number is no length: the body's own counts."""
+    with suppress(ValueError):
+        if int(request.headers.get("content-length", "")) > max_bytes:
+            raise Refused(body_too_large(max_bytes))
     body = bytearray()
     async for part in request.stream():
         body += part
