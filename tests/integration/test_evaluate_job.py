@@ -199,7 +199,7 @@ def test_whether_there_is_a_gpu_is_for_the_cluster_to_say(
     model: Path, questions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     there = ClusterResources(num_cpus=4, num_gpus=1, memory_gib=100, disk_gib=1, gpu_memory_gib=0.1)
-    monkeypatch.setattr("actors.cluster.connected", lambda *_: nullcontext(there))
+    monkeypatch.setattr("actors.cluster.connected", lambda *_, **how: nullcontext(there))
     words = ["--policy", model, "--questions", questions, "--out", questions.parent / "out.json"]
     assert main(["evaluate", *map(str, words)]) == 2
     assert "GiB needed for an engine's weights, work and one sequence" in capsys.readouterr().err
@@ -256,7 +256,7 @@ def test_an_engine_that_is_too_large_for_its_gpu_is_refused(model: Path):
 def test_a_policy_whose_run_has_an_unreadable_split_is_refused_before_engines_start(
     published: Path, questions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("actors.cluster.connected", lambda *_: pytest.fail("the cluster was asked for"))
+    monkeypatch.setattr("actors.cluster.connected", lambda *_, **how: pytest.fail("the cluster was asked for"))
     split = published.parents[1] / "data" / "train.parquet"
     split.parent.mkdir()
     split.write_bytes(b"cut off")
