@@ -29,6 +29,7 @@ from medcritical_ray.placement import Labels, Node
 _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would package the working directory by itself
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",  # it has files; what a person is to see is told beside
 }
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 _HOST_AND_PORT = re.compile(r"(?:ray://)?\[?(?P<host>[^/\]]+)\]?:(?P<port>\d+)")
@@ -38,10 +39,11 @@ _SIGNALS: list[str] = []
 
 
 @contextmanager
-def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterResources]:
+def connected(config: ClusterConfig, run_directory: Path, *, shows_output: bool = False) -> Iterator[ClusterResources]:
     """Connects to the configured cluster, or to that of the job this process is, or starts one; leaves it at the end.
 
-    A Ray that this process has initialised already is used as it is, and left running. Yields what the cluster has,
+    A Ray that this process has initialised already is used as it is, and left running. Of one that is started, a person
+    sees what its processes write if `shows_output`. Yields what the cluster has,
     with the disk at the run's directory. Raises WaitTimeout if nothing answers in time, UserError if Ray cannot be
     reached there.
     """
@@ -56,7 +58,7 @@ def connected(config: ClusterConfig, run_directory: Path) -> Iterator[ClusterRes
         else:
             stack.enter_context(own_token())
             stack.enter_context(on_this_machine_alone())
-            _start(config)
+            _start(config, shows_output=shows_output)
         stack.callback(ray.shutdown)
         with stopped_by_sigterm(), gauges_repeated():
             yield _resources(run_directory, grows=config.autoscales)
@@ -133,11 +135,11 @@ def on_this_machine_alone() -> Iterator[None]:
         del os.environ[name]
 
 
-def _start(config: ClusterConfig) -> None:
+def _start(config: ClusterConfig, *, shows_output: bool) -> None:
     memory, started = config.object_store_mib * 2**20, time.monotonic()
     options: dict[str, Any] = {"num_cpus": config.num_cpus, "object_store_memory": memory, "include_dashboard": False}
     try:
-        ray.init(address="local", **options, **_QUIET)
+        ray.init(address="local", **options, **_QUIET | {"log_to_driver": shows_output})
     except Exception as error:
         if type(error) is not Exception:  # Ray raises a bare one where its node does not come up in time
             raise

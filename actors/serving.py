@@ -10,6 +10,7 @@ from medcritical_ray.config import Config
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.serving.app import make_app
 from medcritical_ray.serving.keys import read_keys
+from medcritical_ray.serving.log import show_errors
 from medcritical_ray.serving.service import Service
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class PolicyServer:
     """One engine with the policies of a run. Keys are read where they are needed, and nowhere else."""
 
     def __init__(self, run: Path, config: Config, keys: Path | list[bytes]) -> None:
+        show_errors()
         self._keys = read_keys(keys) if isinstance(keys, Path) else keys
         self._service = Service(RunDirectory(run), config, on_death=self._end)
 

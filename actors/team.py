@@ -10,7 +10,7 @@ from actors.metrics import RunMetrics
 from actors.pool import EnginePool
 from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
-from medcritical_ray.fleet import Note, fleet_readings, unnoted
+from medcritical_ray.fleet import ENGINES_START, Note, fleet_readings, unnoted
 from medcritical_ray.game import OnStep, Role
 from medcritical_ray.metrics import BROADCAST_SECONDS, TOKENS, Metric, Reading
 from medcritical_ray.mirror import mirror_of
@@ -23,7 +23,7 @@ class RayTeam:
     waits for them and go before a training, as its workers go after it.
 
     The corrector has engines of its own if the config says so, else the generator's play both roles. `note` is told of
-    every death, restart and retirement of an engine.
+    engines that start, and of every death, restart and retirement of one.
     """
 
     def __init__(self, config: Config, note: Note = unnoted) -> None:
@@ -122,12 +122,14 @@ class RayTeam:
 
     def _start(self, role: Role, version: int, policy_dir: Path) -> EnginePool:
         engines = self._config.engines
+        num_engines = engines.num_engines if role == "generator" else engines.separate_corrector
+        self._note(ENGINES_START, role=role, num_engines=min(num_engines, engines.least_engines))
         return EnginePool(
             engines,
             version,
             policy_dir,
             name=f"medcritical/{self._config.run.name}/{role}",
-            num_engines=engines.num_engines if role == "generator" else engines.separate_corrector,
+            num_engines=num_engines,
             max_lora_rank=max_lora_rank(self._config),
             mirror=mirror_of(self._config),
         )

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the figures; 1 if a request failed. Raises UserError if the directory holds no model to be served."""
-    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.clinic.base import base_student_dir
     from medcritical_ray.errors import UserError
     from medcritical_ray.model_files import check_model
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the seconds of each. Raises UserError if the directory holds no model that can be served."""
     from actors.cluster import connected
-    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.clinic.base import base_student_dir
     from medcritical_ray.config import ClusterConfig
     from medcritical_ray.errors import UserError
     from medcritical_ray.model_files import check_model

@@ -43,13 +43,6 @@ def run(args: argparse.Namespace) -> int:
     Raises UserError, or RunFailed if the run does not even end undisturbed.
     """
     from medcritical_ray.chaos.settings import cluster_settings
-
-    os.environ |= cluster_settings()
-    from actors.cluster import stopped_by_sigterm
-    from actors.local_cluster import local_cluster
-    from jobs.chaos_stage import Stage
-    from jobs.terminal import wide_console
-    from medcritical_ray.chaos.outcome import nothing_was_lost
     from medcritical_ray.files import check_writable
 
     if args.kills < 1:
@@ -57,6 +50,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         check_writable(args.json, "--json")
     config, began = checked_config(args), time.monotonic()
+    os.environ |= cluster_settings()
+    from actors.cluster import stopped_by_sigterm
+    from actors.local_cluster import local_cluster
+    from jobs.chaos_stage import Stage
+    from jobs.terminal import wide_console
+    from medcritical_ray.chaos.outcome import nothing_was_lost
 
     def tell(text: str) -> float:
         seconds = time.monotonic() - began

@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path, PurePath
 from types import ModuleType
@@ -41,9 +42,11 @@ COMMANDS = {
 SHELLS = ("bash", "zsh", "fish")
 COMPLETION = (
     "completion:\n"
-    "  bash  medcritical --print-completion bash > ~/.local/share/bash-completion/completions/medcritical\n"
+    "  bash  mkdir -p ~/.local/share/bash-completion/completions\n"
+    "        medcritical --print-completion bash > ~/.local/share/bash-completion/completions/medcritical\n"
     '  zsh   medcritical --print-completion zsh > "${fpath[1]}/_medcritical"\n'
-    "  fish  medcritical --print-completion fish > ~/.config/fish/completions/medcritical.fish"
+    "  fish  mkdir -p ~/.config/fish/completions\n"
+    "        medcritical --print-completion fish > ~/.config/fish/completions/medcritical.fish"
 )
 
 EXIT_FAILED = 1
@@ -53,8 +56,13 @@ EXIT_STOPPED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `medcritical <command> ...` and returns its exit code. A usage error exits with 2, as argparse does."""
-    args = _command_parser().parse_args(argv)
+    """Runs `medcritical <command> ...` and returns its exit code. A usage error exits with 2, as argparse does, and so
+    does no word at all, after the help."""
+    parser = _command_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return EXIT_USER_ERROR
     return run_job(module_name(args.command), args.arguments)
 
 
@@ -75,15 +83,20 @@ def run_job(job: str | ModuleType, argv: Sequence[str] | None = None) -> int:
     except MedCriticalError as error:
         return _fail(str(error), EXIT_FAILED)
     except Stopped as signal:
-        return _fail(f"stopped by {signal}", EXIT_STOPPED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
+        return _fail("; ".join([f"stopped by {signal}", *_notes_of(signal)]), EXIT_STOPPED)
+    except KeyboardInterrupt as interrupt:
+        return _fail("; ".join(["interrupted", *_notes_of(interrupt)]), EXIT_INTERRUPTED)
     return exit_code
 
 
 def say(*lines: str, file: TextIO | None = None) -> None:
     """Prints lines that may hold text of any origin: see `printable`."""
     print(*map(printable, lines), sep="\n", file=file or sys.stdout, flush=True)
+
+
+def note(*lines: str) -> None:
+    """Tells what goes on, for a person who waits: on stderr, since stdout is for results."""
+    say(*lines, file=sys.stderr)
 
 
 def module_name(command: str) -> str:
@@ -124,9 +137,17 @@ def general_parser() -> argparse.ArgumentParser:
 
 def _command_parser() -> argparse.ArgumentParser:
     parser = general_parser()
-    parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of those below")
+    parser.add_argument("command", nargs="?", type=_command, metavar="command", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see: medcritical <command> --help")
     return parser
+
+
+def _command(word: str) -> str:
+    if word in COMMANDS:
+        return word
+    nearest = get_close_matches(word, COMMANDS, n=1)
+    remedy = f"did you mean {nearest[0]}?" if nearest else f"must be one of {', '.join(COMMANDS)}"
+    raise argparse.ArgumentTypeError(f"{word}: unknown command, {remedy}")
 
 
 class _PrintCompletion(argparse.Action):
@@ -176,7 +197,13 @@ def _show_all_characters() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _notes_of(error: BaseException) -> list[str]:
+    """What was added to an error on its way here, such as the command that goes on."""
+    return getattr(error, "__notes__", [])
+
+
 def _fail(message: str, exit_code: int) -> int:
+    sys.stdout.flush()  # else what was said before comes after, in a pipe
     say(f"error: {' '.join(message.split())}", file=sys.stderr)
     return exit_code
 

@@ -28,11 +28,14 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.config_files import load_config
     from medcritical_ray.opening import run_path
     from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run_lock import new_lock
 
     config = load_config(CONFIG, args.set)
-    is_there = RunDirectory(run_path(config)).exists()
-    if is_there:
-        say(f"{run_path(config)} exists and is resumed; remove it to start anew")
+    run = RunDirectory(run_path(config))
+    if is_there := run.exists():
+        new_lock(run.path).close()
+        state = "is finished" if run.summary_file.exists() else "is resumed"
+        say(f"{run.path} exists and {state}; remove it to start anew")
     words = [word for override in args.set for word in ("--set", override)]
     return play(config, resume=is_there, command=shlex.join(["medcritical", "demo", *words]))
 

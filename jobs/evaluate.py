@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import options
-from jobs.cli import run_job
+from jobs.cli import note, run_job
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def check_out(out: Path, questions: Path) -> None:
 
 def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:
     """The content of the result file: questions, figures of each policy, their comparison, the config."""
-    from actors.cluster import connected
+    from jobs.connecting import connected
     from jobs.evaluation_config import check_policies_fit, checked_policy, evaluation_config
     from jobs.terminal import EvaluationProgress
     from medcritical_ray.assessment import correct_by_question
@@ -102,6 +102,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
         scratch / "questions.parquet",
         run=find_run(directories["policy"]),
     )
+    note("checking questions and models")
     config, _ = config_where(has_gpu=False)  # what is wrong with it is told before anything starts
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
     check_labels(args.by, questions)

@@ -133,7 +133,7 @@ def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") 
     console.print(str(path), soft_wrap=True)
     console.print(table)
     for bad in bad_rows[:NUM_SHOWN]:
-        console.print(f"row {bad.row}: {bad.reason}")
+        console.print(f"{bad.file}, row {bad.row}: {bad.reason}", soft_wrap=True)
     if len(bad_rows) > NUM_SHOWN:
         console.print(f"and {len(bad_rows) - NUM_SHOWN:,} more")
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jobs import options
-from jobs.cli import run_job, say
+from jobs.cli import note, run_job, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print config, stems in two splits, and plan; compare with the cluster; stop",
+        help="print plan, stems in two splits, what the cluster lacks, and config; stop",
     )
 
 
@@ -47,37 +47,39 @@ def run(args: argparse.Namespace) -> int:
 
 
 def dry_run(config: "Config") -> int:
-    """Prints the resolved config, the plan, what the splits share, and what a run would lack here; the exit code says
-    whether it is anything.
+    """Prints the plan, what the splits share, what a run would lack here, and the resolved config; the exit code says
+    whether anything is lacking.
 
     A student's config.json is enough for that, without its weights. Raises UserError if there is none, or if the
     questions or the teacher are not what the config says, and then has printed the plan.
     """
-    from actors.cluster import connected
+    from jobs.connecting import connected
     from medcritical_ray.config_files import dump_config
     from medcritical_ray.fit import compare
     from medcritical_ray.opening import check_reviewer, checked_questions, expected_size, run_path
     from medcritical_ray.plan import make_plan
     from medcritical_ray.plan_text import describe, describe_cache
+    from medcritical_ray.prepare import check_files
 
+    check_files(config)
     size, lacking = expected_size(config)
     plan = make_plan(config, size)
-    say(dump_config(config))
     say(describe(plan))
-    say(*checked_questions(config).contamination.lines())
+    prepared = checked_questions(config)
+    say(*prepared.quarantine.lines(), *prepared.contamination.lines())
     check_reviewer(config)
     with connected(config.cluster, run_path(config)) as resources:
         for line in describe_cache(plan.engine, resources.gpu_memory_gib):
             say(line)
         shortfalls = [f"missing: {what}" for what in lacking]
         shortfalls += [f"does not fit: {shortfall}" for shortfall in compare(plan, resources)]
-    say(*shortfalls or ["the plan fits the cluster"])
+    say(*shortfalls or ["the plan fits the cluster"], "", "# The config, in full.", dump_config(config))
     return 2 if shortfalls else 0
 
 
 def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
-    from jobs.terminal import print_summary, wide_console
+    from jobs.terminal import print_next, print_summary, wide_console
     from medcritical_ray.files import read_json
 
     console = wide_console()
@@ -86,25 +88,28 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
             with seated(config, run, console, command) as game:
                 play_to_the_end(game)
         print_summary(console, read_json(run.summary_file))
+        print_next(console, run)
     return 0
 
 
 @contextmanager
 def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
     """The run, locked, and connected to a cluster that has room for it unless it is finished."""
-    from actors.cluster import connected
+    from jobs.connecting import connected
     from medcritical_ray.opening import open_run, run_path
+    from medcritical_ray.prepare import check_files
     from medcritical_ray.trackers import check_tracker
 
+    check_files(config)
     check_tracker(config.run)
-    check_outlives("run.directory", config.run.directory)
     plan = plan_of(config)
     with ExitStack() as stack:
 
         def enter() -> None:
+            check_outlives("run.directory", config.run.directory)
             admit(config, plan, stack.enter_context(connected(config.cluster, run_path(config))))
 
-        yield stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=enter))
+        yield stack.enter_context(open_run(config, resume=resume, resume_command=command, admit=enter, tell=note))
 
 
 @contextmanager
@@ -118,7 +123,7 @@ def seated(config: "Config", run: "RunDirectory", console: "Console", command: s
     with (
         TerminalProgress(console) as terminal,
         followed(config, run, terminal) as progress,
-        RayTeam(config, run.append_event) as team,
+        RayTeam(config, terminal.noted(run.append_event)) as team,
     ):
         yield make_game(config, run, team, progress, command)
 
@@ -157,15 +162,15 @@ def play_to_the_end(game: "Game") -> None:
     from medcritical_ray.stage_one import stage_one
     from medcritical_ray.summary import summarise
 
-    with accounted_for(game.run):
+    with accounted_for(game.run, game.resume_command):
         policy = self_play(game, stage_one(game), after_each=lambda: keep_report(game.run))
         game.run.finish(summarise(game, policy.version))
 
 
 @contextmanager
-def accounted_for(run: "RunDirectory") -> Iterator[None]:
+def accounted_for(run: "RunDirectory", command: str) -> Iterator[None]:
     """However the block ends, the run's events say so if it was early, and its report is written, but not where the
-    process was told to end: that leaves no time for it."""
+    process was told to end: that leaves no time for it. Who ended it is told the command that goes on."""
     from medcritical_ray.errors import Stopped
     from medcritical_ray.run_state import note_end
 
@@ -176,6 +181,8 @@ def accounted_for(run: "RunDirectory") -> Iterator[None]:
 
         end = stopped_or(error)
         note_end(run, end)
+        if isinstance(end, KeyboardInterrupt):
+            end.add_note(f"resume with: {command}")
         if end is not error:
             raise end from error
         raise

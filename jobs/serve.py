@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import options
-from jobs.cli import run_job, say
+from jobs.cli import note, run_job, say
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted or terminated. Raises UserError before anything starts if an input is wrong."""
-    from actors.cluster import connected
+    from jobs.connecting import address_of, connected
 
     run, config = run_and_config(args.run, args.set)
     keys, news = who_may_ask(args.api_key_file)
-    with connected(config.cluster, run.path) as resources, suppress(KeyboardInterrupt):
+    if not address_of(config.cluster):
+        check_port(args.host, args.port)
+    with connected(config.cluster, run.path, shows_output=True) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         check_replicas_fit(run, config, resources)
         with serving(run, config, args.host, args.port, keys) as name:
@@ -150,12 +152,14 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, keys: "
     target = serve.RunTarget(make_application(run.path, config, keys), name=name, route_prefix="/")
     try:
         check_answer(host, port)
+        note(f"starting engines of {name} ({config.serve.num_replicas}), which takes a minute or so")
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
         await_running(name, config.engines.start_timeout_s)
         yield name
     except RayServeException as error:
         raise UserError(f"{getattr(error, 'cause', error)} End the other one, or {_ELSEWHERE}") from None
     finally:
+        note(f"stopping {name}")
         serve.delete(name)
         if joined_address(config.cluster) and not before.proxies and not serve.status().applications:
             serve.shutdown()

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     config, console = load_config(args.config, args.set), wide_console()
     again, plays_on = (options.command_line(command, args, "--resume") for command in ("sft", "self-play"))
     with opened_to_play(config, resume=args.resume, command=again) as directory:
-        with seated(config, directory, console, again) as game, accounted_for(directory):
+        with seated(config, directory, console, again) as game, accounted_for(directory, again):
             stage_one(game)
             note_stage_one_alone(directory, plays_on)
         print_stage_one(console, directory.metrics(STAGE_ONE), plays_on)

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: must be at least 1")
-    check_outlives("--out", str(args.out))
     config, out = load_config(args.config, args.set), args.out.absolute()
+    check_outlives("--out", str(args.out))
     check_writable(out / "study.json", "--out")
     seeds = range(config.run.seed, config.run.seed + args.seeds)
     arms = read_arms(args.arms) if args.arms else ARMS
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Console", command: str) -> None:
     """Plays the runs that are not finished, one after the other, those of a seed with the same engines."""
-    from actors.cluster import connected
-    from actors.team import RayTeam
+    from jobs.connecting import connected
     from jobs.self_play import admit, plan_of
     from medcritical_ray.opening import check_reviewers
     from medcritical_ray.study.arms import TRUNK, arm_run, is_finished
@@ -79,6 +78,8 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     check_tracker(configs[waiting[0]].run)
     num_played = 0
     with connected(configs[waiting[0]].cluster, out) as resources:
+        from actors.team import RayTeam
+
         for key, plan in zip(waiting, plans, strict=True):
             admit(configs[key], plan, resources)
         for seed in dict.fromkeys(seed for seed, _ in waiting):
@@ -108,7 +109,8 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     with opened as run, TerminalProgress(console) as terminal, followed(config, run, terminal) as progress:
         if not trunk:
             print_contamination(console, run)
-        play_to_the_end(make_game(config, run, team.for_run(config, run.append_event), progress, command))
+        team = team.for_run(config, terminal.noted(run.append_event))
+        play_to_the_end(make_game(config, run, team, progress, command))
 
 
 def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:

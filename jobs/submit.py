@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Checks, submits and, with --wait, follows the job and returns its exit code. Raises UserError before anything is
     sent."""
+    words = args.job[1:] if args.job[:1] == ["--"] else args.job
+    command, parsed = parse_command(words)
     from actors.submission import JobServer, package_of
     from medcritical_ray import __version__
 
-    words = args.job[1:] if args.job[:1] == ["--"] else args.job
-    command, parsed = parse_command(words)
     config = checked_config(command, parsed, args.working_dir, package_of(args.working_dir))
     server = JobServer(args.address)
     if config and command in _WITH_A_PLAN:

@@ -1,6 +1,9 @@
 """What a person sees of a run: live progress while it goes on, and a table at its end."""
 
-from collections.abc import Sequence
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,14 +12,26 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from medcritical_ray.prepare import contamination_path, read_contamination
+from medcritical_ray.fleet import ENGINE_DIED, ENGINE_RESTARTED, ENGINE_RETIRED, ENGINES_START, Note
+from medcritical_ray.prepare import QUESTIONS_PHASE, contamination_path, read_contamination
 from medcritical_ray.printable import printable
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.statistics import Proportion
 
 _SHOWN = ("demonstrations", "num_trajectories", "solve_right", "repair_right", "check_right", "pairs", "version")
 """The figures of a phase that its line shows, where it has them."""
 
+
+_EVENTS = {
+    ENGINES_START: "starting {num_engines} engines ({role})",
+    ENGINE_DIED: "{engine} died: {cause}",
+    ENGINE_RESTARTED: "{engine} serves again",
+    ENGINE_RETIRED: "{engine} is retired",
+}
+"""What a person is told of engines, by event."""
+
+SIGN_OF_LIFE_S = 30.0
+"""How often a phase says how far it is where nobody sees its bar."""
 
 MIN_WIDTH = 110
 """Columns that the tables need; on a narrower terminal their lines wrap, their words do not."""
@@ -39,15 +54,19 @@ def wide_console() -> Console:
 
 
 class TerminalProgress:
-    """A bar for the blocks of the phase under way, and a line for every phase that is done."""
+    """A bar for the blocks of the phase under way, and a line for every phase that is done. Where no terminal can draw
+    the bar, a line says that the phase begins, and others now and then how far it is."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last_sign = 0.0
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=console, transient=True)
         self._task: TaskID | None = None
 
     def start_phase(self, iteration: int, phase: str) -> None:
         self._task = self._bars.add_task(self._title(iteration, phase), total=None)
+        self._sign(self._title(iteration, phase))
 
     def finish_phase(self, iteration: int, phase: str, seconds: float, result: dict[str, Any]) -> None:
         if self._task is not None:
@@ -58,9 +77,20 @@ class TerminalProgress:
     def advance(self, label: str, done: int, total: int) -> None:
         if self._task is not None:
             self._bars.update(self._task, completed=done, total=total)
+            self._sign_now_and_then(f"{label} {done:,} of {total:,}")
 
     def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
         self.advance("train", int(metrics["step"]), int(metrics["num_steps"]))
+
+    def noted(self, note: Note) -> Note:
+        """Tells `note` what it is told, and a person what engines do."""
+
+        def both(event: str, **fields: Any) -> None:
+            note(event, **fields)
+            if event in _EVENTS:
+                self._bars.console.print(_EVENTS[event].format(**fields), soft_wrap=True)
+
+        return both
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -70,6 +100,15 @@ class TerminalProgress:
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def _sign(self, text: str) -> None:
+        self._last_sign = self._clock()
+        if not self._bars.console.is_terminal:
+            self._bars.console.print(f"     {text}".rstrip(), soft_wrap=True)
+
+    def _sign_now_and_then(self, text: str) -> None:
+        if self._clock() - self._last_sign >= SIGN_OF_LIFE_S:
+            self._sign(f"  {text}")
 
     def _title(self, iteration: int, phase: str) -> str:
         return f"{stage_name(iteration)}: {phase_name(phase):14}"
@@ -81,6 +120,7 @@ class EvaluationProgress(TerminalProgress):
     def advance(self, label: str, done: int, total: int) -> None:
         if self._task is not None:
             self._bars.update(self._task, description=label, completed=done, total=total)
+            self._sign_now_and_then(f"{label} {done:,} of {total:,}")
 
     def _title(self, iteration: int, phase: str) -> str:
         return printable(phase)
@@ -95,10 +135,14 @@ def phase_name(phase: str) -> str:
 
 
 def print_contamination(console: Console, run: RunDirectory) -> None:
-    """What the run's splits and files share, and where examples stand; nothing for a run that was started before such
-    counts were kept."""
+    """How many rows were set aside, what the run's splits and files share, and where examples stand; nothing for a run
+    that was started before such counts were kept."""
     if not contamination_path(run).exists():
         return
+    read = run.result(STAGE_ONE, QUESTIONS_PHASE)["read"]
+    if read["quarantined"]:
+        told = f"{read['quarantined']:,} of {read['rows']:,} rows of questions set aside"
+        console.print(f"{told}: {run.quarantine / 'questions.parquet'}", soft_wrap=True)
     lines = read_contamination(run).lines()
     console.print(*lines, f"examples: {contamination_path(run)}", sep="\n", soft_wrap=True)
 
@@ -121,6 +165,19 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     for stage, charges in summary["teacher"].items():
         if charges["calls"]:
             console.print(f"Teacher in {phase_name(stage)}: {charges_line(charges)}.", soft_wrap=True)
+
+
+def print_next(console: Console, run: RunDirectory) -> None:
+    """Where the report of a finished run lies, and what to do with its policies."""
+    path, name = shlex.quote(shown(run.path)), shlex.quote(f"{run.path.name}-model")
+    steps = f"`medcritical serve --run {path}`, `medcritical export --run {path} --out {name}`"
+    console.print(f"Report: {shown(run.report_file)}", f"Next: {steps}", sep="\n", soft_wrap=True)
+
+
+def shown(path: Path) -> str:
+    """As short as it can be typed from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def print_stage_one(console: Console, metrics: dict[str, Any], plays_on: str) -> None:

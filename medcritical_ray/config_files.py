@@ -27,7 +27,10 @@ def load_config(path: str | Path, overrides: list[str]) -> Config:
 
     An override's value is read as TOML, and as a string if it is none.
     """
-    return _config(_read_toml(Path(path)), overrides, str(path))
+    values = _read_toml(Path(path))
+    if not values and not overrides:
+        raise UserError(f"{path}: sets no key: must set some, such as questions.path, as jobs/configs/demo.toml does")
+    return _config(values, overrides, str(path))
 
 
 def with_overrides(config: Config, overrides: list[str], where: str) -> Config:
@@ -46,11 +49,43 @@ def dump_config(config: Config) -> str:
 
 
 def _config(values: dict[str, Any], overrides: list[str], where: str) -> Config:
-    overridden = [_override(values, override) for override in overrides]
+    problems, overridden = [], []
+    for override in overrides:
+        try:
+            overridden.append(_override(values, override))
+        except UserError as error:
+            problems.append(str(error))
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(describe_errors(where, error, overridden)) from None
+        problems += [describe_errors(where, error, overridden), *_problems_of_the_rest(values, where, error)]
+    if problems:
+        raise UserError("; ".join(problems))
+    return config
+
+
+def _problems_of_the_rest(values: dict[str, Any], where: str, error: ValidationError) -> list[str]:
+    """What does not fit together beside the faults of an error: that is looked at where each part is right, and so
+    without the faulty keys. Nothing where it may come of that."""
+    faulty = [detail["loc"] for detail in error.errors() if detail["loc"]]
+    for loc in faulty:
+        _remove(values, [str(part) for part in loc])
+    try:
+        Config.model_validate(values)
+    except ValidationError as rest:
+        told = describe_errors(where, rest)
+        is_known = all(detail["loc"] == () for detail in rest.errors())
+        if faulty and is_known and not any(".".join(map(str, loc)) in told for loc in faulty):
+            return [told]
+    return []
+
+
+def _remove(values: Any, keys: Sequence[str]) -> None:
+    *tables, name = keys
+    for table in tables:
+        values = values.get(table) if isinstance(values, dict) else None
+    if isinstance(values, dict):
+        values.pop(name, None)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -58,6 +93,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a directory: must be a TOML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -89,6 +126,8 @@ def _toml_value(text: str) -> Any:
 def _problem(path: str, overridden: Sequence[str], detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     from_override = any(f"{key}.".startswith(f"{name}.") for name in overridden)
+    if detail["type"] == "extra_forbidden":  # it may be the table of what was overridden
+        from_override |= any(name.startswith(f"{key}.") for name in overridden)
     where = "--set" if from_override else path
     # The cross-checks of the root name their keys themselves.
     return f"{where}: {_describe(key, detail)}" if key else f"{path}: {_allowed(detail)}"

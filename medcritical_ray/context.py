@@ -5,7 +5,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json
@@ -24,6 +23,8 @@ def model_positions(model_dir: Path) -> int | None:
 
 def longest_prompt_tokens(model_dir: Path, questions: Iterable[Question], *, corrected: bool) -> int:
     """Tokens of the longest prompt, that of a correction without its attempt if answers are corrected, too."""
+    from medcritical_ray.chat import load_tokenizer, prompt_token_ids
+
     tokenizer = load_tokenizer(model_dir)
     prompts = (prompt for question in questions for prompt in _prompts(question.unkeyed(), corrected=corrected))
     longest = 0

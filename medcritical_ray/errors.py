@@ -1,5 +1,8 @@
 """What can go wrong, by whose fault it is. Every error carries one message and nothing else, so that it pickles."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MedCriticalError(Exception):
     """The root of every error that this project raises on purpose."""
@@ -28,3 +31,12 @@ class Diverged(RunFailed):
 class Stopped(KeyboardInterrupt):
     """Somebody asked the process to end (SIGTERM). Like Ctrl-C it is no error, so nothing that handles errors takes it
     for one. Exit code 143."""
+
+
+@contextmanager
+def told_by_key(key: str) -> Iterator[None]:
+    """Has a UserError begin with the key of the config that is at fault."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None

@@ -61,13 +61,15 @@ def check_engines_fit(
 
 
 def _shortfalls_of_engines(claim: Claim, resources: ClusterResources) -> Iterator[str]:
-    for what, unit, needed, there, key in (
-        ("CPUs", "", claim.num_cpus, resources.num_cpus, "engines.num_cpus"),
-        ("GPUs", "", claim.num_gpus, resources.num_gpus, "engines.num_gpus (0 runs on the CPU)"),
-        ("memory", " GiB", claim.memory_gib + DRIVER_GIB, resources.memory_gib, "engines.kv_cache_gib"),
+    lower = f"lower {claim.knobs} or engines"
+    for_gpus = f"{lower}.num_gpus" if resources.num_gpus else "to run on CPUs, set engines.num_gpus = 0"
+    for what, unit, needed, there, remedy in (
+        ("CPUs", "", claim.num_cpus, resources.num_cpus, f"{lower}.num_cpus"),
+        ("GPUs", "", claim.num_gpus, resources.num_gpus, for_gpus),
+        ("memory", " GiB", claim.memory_gib + DRIVER_GIB, resources.memory_gib, f"{lower}.kv_cache_gib"),
     ):
         if needed > there:
-            yield f"{what}: {needed:.3g}{unit} needed, {there:.3g}{unit} there: lower {claim.knobs} or {key}"
+            yield f"{what}: {needed:.3g}{unit} needed, {there:.3g}{unit} there: {remedy}"
     yield from label_shortfalls([claim], resources.nodes)
 
 
@@ -76,8 +78,10 @@ def _shortfalls_of_machines(plan: Plan, resources: ClusterResources) -> Iterator
         knobs = "engines.num_engines, engines.num_cpus, trainers.num_workers or trainers.num_cpus"
         yield f"CPUs: {plan.num_cpus:g} needed, {resources.num_cpus:g} there: lower {knobs}"
     if plan.num_gpus > resources.num_gpus:
-        knobs = "engines.num_engines, engines.num_gpus, trainers.num_workers or trainers.num_gpus"
-        yield f"GPUs: {plan.num_gpus} needed, {resources.num_gpus:g} there: lower {knobs}"
+        knobs = "lower engines.num_engines, engines.num_gpus, trainers.num_workers or trainers.num_gpus"
+        if not resources.num_gpus:
+            knobs = "to run on CPUs, set engines.num_gpus = 0 and trainers.num_gpus = 0"
+        yield f"GPUs: {plan.num_gpus} needed, {resources.num_gpus:g} there: {knobs}"
     yield from label_shortfalls([plan.engines_claim, plan.trainers_claim], resources.nodes)
     if plan.memory_gib > resources.memory_gib:
         needed = f"{plan.memory_gib:.1f} GiB needed ({memory_terms(plan)})"

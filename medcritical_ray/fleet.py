@@ -7,6 +7,7 @@ from typing import Any
 from medcritical_ray.health import STATES, Health
 from medcritical_ray.metrics import Reading
 
+ENGINES_START = "engines start"
 ENGINE_DIED, ENGINE_RESTARTED, ENGINE_RETIRED = "engine died", "engine restarted", "engine retired"
 
 Note = Callable[..., None]

@@ -1,4 +1,5 @@
-"""Opens a run: everything that can be wrong with config, questions and student is found before anything is written."""
+"""Opens a run: everything that can be wrong with config, questions and student is found before anything is written, and
+what files alone tell before anything heavy is imported."""
 
 import shutil
 import tempfile
@@ -13,9 +14,7 @@ from typing import Any
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
 from medcritical_ray.distilled import RESPONSES
-from medcritical_ray.endpoint.access import check_endpoint
-from medcritical_ray.endpoint.reviewer import EndpointReviewer
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import UserError, told_by_key
 from medcritical_ray.game import Progress
 from medcritical_ray.locations import runs_root
 from medcritical_ray.mirror import Mirror, mirror_of
@@ -23,6 +22,7 @@ from medcritical_ray.model_files import ModelSize, check_model, size_by_config
 from medcritical_ray.prepare import (
     QUESTIONS_PHASE,
     PreparedQuestions,
+    check_files,
     fingerprints,
     make_teacher,
     prepare_questions,
@@ -46,7 +46,8 @@ def run_path(config: Config) -> Path:
 def student_size(config: Config) -> ModelSize | None:
     """The size of the given student; None for a fresh one. Raises UserError if its directory lacks anything."""
     directory = given_student_dir(config)
-    return check_model(directory) if directory else None
+    with told_by_key("student.path"):
+        return check_model(directory) if directory else None
 
 
 def expected_size(config: Config) -> tuple[ModelSize | None, list[str]]:
@@ -57,15 +58,24 @@ def expected_size(config: Config) -> tuple[ModelSize | None, list[str]]:
     except UserError as error:
         directory = given_student_dir(config)
         assert directory is not None
-        return size_by_config(directory), [str(error)]
+        with told_by_key("student.path"):
+            return size_by_config(directory), [str(error)]
 
 
-def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callable[[], None]) -> RunDirectory:
+def open_run(
+    config: Config,
+    *,
+    resume: bool,
+    resume_command: str,
+    admit: Callable[[], None],
+    tell: Callable[[str], None] = lambda _: None,
+) -> RunDirectory:
     """The run's directory, locked, with questions and student in place.
 
-    `admit` is called unless the run is finished, once all else is in order; it may raise UserError, too. Raises
-    UserError, and then has written nothing.
+    `admit` is called unless the run is finished, once all else is in order; it may raise UserError, too. `tell` is told
+    what takes long. Raises UserError, and then has written nothing.
     """
+    check_files(config)
     path, mirror = run_path(config), settled_mirror(config, resume=resume, resume_command=resume_command)
     identity: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
@@ -88,6 +98,9 @@ def open_run(config: Config, *, resume: bool, resume_command: str, admit: Callab
                 check_reviewer(config, known)
                 admit()
             return begin()
+    else:
+        RunDirectory.check_new(path, resume_command)
+    tell("checking questions and student")
     prepared = checked_questions(config)
     check_reviewer(config)
     with tempfile.TemporaryDirectory() as scratch:
@@ -131,6 +144,8 @@ def check_reviewer(config: Config, run: RunDirectory | None = None) -> None:
 
 def check_reviewers(runs: Iterable[tuple[Config, RunDirectory | None]]) -> None:
     """`check_reviewer` of several runs, which tries each endpoint once."""
+    from medcritical_ray.endpoint.access import check_endpoint
+
     asked = [config.teacher.endpoint for config, run in runs if _asks_endpoint(config, run)]
     distinct = {(each.base_url, each.model, each.api_key_variable): each for each in asked if each}
     for endpoint in distinct.values():
@@ -147,6 +162,8 @@ def make_reviewer(config: Config, run: RunDirectory, teacher: Teacher, progress:
     endpoint = config.teacher.endpoint
     if config.teacher.corrections == "rules" or endpoint is None:
         return teacher
+    from medcritical_ray.endpoint.reviewer import EndpointReviewer
+
     responses = run.path / "teacher" / RESPONSES
     return EndpointReviewer(endpoint, responses, lambda done, total: progress.advance("teacher", done, total))
 

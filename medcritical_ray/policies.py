@@ -114,7 +114,7 @@ class PolicyStore:
         path = self.path_of(version)
         check_not_pruned(path)
         if not self.is_complete(version):
-            known = ", ".join(str(v) for v in self.versions()) or "none"
+            known = ", ".join(self.path_of(version).name for version in self.versions()) or "none"
             raise UserError(f"{path} is no complete policy; complete versions in {self.root}: {known}")
         return Policy(version=version, path=path, manifest=read_manifest(path))
 

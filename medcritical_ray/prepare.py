@@ -1,7 +1,7 @@
 """What a run needs before its first phase: its questions, split and on disk, and its teacher."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,7 @@ from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
 from medcritical_ray.distilled import TEMPLATES, templates_of
-from medcritical_ray.errors import UserError
+from medcritical_ray.errors import UserError, told_by_key
 from medcritical_ray.files import read_json, sha256_of, write_json
 from medcritical_ray.model_files import hash_of_weights
 from medcritical_ray.question_set import QuestionSet
@@ -34,6 +34,9 @@ from medcritical_ray.teachers import Teacher, TemplateTeacher, explained_templat
 from medcritical_ray.trace import steps_of
 
 QUESTIONS_PHASE = "questions"
+
+_QUESTION_KEYS = {"train": "path", "dev": "dev_path", "test": "test_path"}
+"""Split -> the key of `questions` that names a file for it."""
 
 EXAM_SEED = 0
 """The clinic's dev and test questions are those of this seed in every run, so that runs can be compared."""
@@ -63,16 +66,47 @@ def question_files(config: Config) -> dict[str, Path]:
     """The files that a run's questions come from, by the split that they are for; train is for all without a file."""
     if config.questions.kind == "clinic":
         return {}
-    paths = {"train": config.questions.path, "dev": config.questions.dev_path, "test": config.questions.test_path}
+    paths = {name: getattr(config.questions, key) for name, key in _QUESTION_KEYS.items()}
     return {name: Path(path) for name, path in paths.items() if path}
+
+
+def check_question_files(config: Config) -> None:
+    """Raises UserError, naming keys and paths, if files of questions are not there."""
+    _refuse(_missing_question_files(config))
+
+
+def check_files(config: Config) -> None:
+    """As `check_question_files`, of all files and directories that the config names."""
+    problems = [*_missing_question_files(config)]
+    directories = {
+        "student.path": (config.student.path, "that of a downloaded Hugging Face model"),
+        "teacher.path": (config.teacher.path, "one that `distill` wrote"),
+    }
+    for key, (path, wanted) in directories.items():
+        if path and not Path(path).is_dir():
+            problems.append(f"{key} = {path}: no such directory: must be {wanted}")
+    _refuse(problems)
+
+
+def _missing_question_files(config: Config) -> Iterator[str]:
+    for name, path in question_files(config).items():
+        if path.is_dir():
+            yield f"questions.{_QUESTION_KEYS[name]} = {path}: is a directory: must be a file of questions"
+        elif not path.exists():
+            yield f"questions.{_QUESTION_KEYS[name]} = {path}: no such file"
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    if told := "; ".join(problems):
+        raise UserError(told)
 
 
 def _hash_of_questions(config: Config) -> str:
     if config.questions.kind == "clinic":
         knowledge = files("medcritical_ray.clinic").joinpath("knowledge.toml").read_bytes()
         return hashlib.sha256(knowledge).hexdigest()
-    keys = {"train": "path", "dev": "dev_path", "test": "test_path"}
-    return " ".join(_hash_of_file(f"questions.{keys[name]}", path) for name, path in question_files(config).items())
+    files_by_split = question_files(config).items()
+    return " ".join(_hash_of_file(f"questions.{_QUESTION_KEYS[name]}", path) for name, path in files_by_split)
 
 
 def _hash_of_file(key: str, path: Path) -> str:
@@ -86,11 +120,12 @@ def _hash_of_file(key: str, path: Path) -> str:
 
 def prepare_questions(config: Config) -> PreparedQuestions:
     """Reads or makes all questions, in memory. Raises UserError if there are not as many as the config asks for."""
+    check_question_files(config)
     quarantine, wanted = Quarantine(), config.questions
-    files = {
-        name: list(quarantine.admit(path, read_questions(path, wanted.format, wanted.map)))
-        for name, path in question_files(config).items()
-    }
+    files = {}
+    for name, path in question_files(config).items():
+        with told_by_key(f"questions.{_QUESTION_KEYS[name]}"):
+            files[name] = list(quarantine.admit(path, read_questions(path, wanted.format, wanted.map)))
     kept = files if wanted.keep_shared_stems else _kept_apart(files)
     splits = _clinic_splits(config) if wanted.kind == "clinic" else _file_splits(config, kept)
     contamination = Contamination(

@@ -73,15 +73,22 @@ class RunDirectory:
         keeper: Keeper | None = None,
     ) -> Self:
         """Starts a new run. Raises UserError if there is one at `path` already, or if `path` holds anything else."""
-        if cls(path).exists():
-            raise UserError(f"{path} holds a run already: resume it with `{resume_command}` or choose another run.name")
-        if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
-            raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
+        cls.check_new(path, resume_command)
         run = cls(path, new_lock(path), keeper)
         write_json(run.record_file, new_record(config, seeds, fingerprints))
         run._note("run created", run.record_file, command=resume_command, directory=str(Path.cwd()))
         run.keep()
         return run
+
+    @classmethod
+    def check_new(cls, path: Path, resume_command: str) -> None:
+        """Raises UserError if a run cannot be started at `path`: there is one already, which somebody may work on, or
+        anything else."""
+        if cls(path).exists():
+            new_lock(path).close()
+            raise UserError(f"{path} holds a run already: resume it with `{resume_command}` or choose another run.name")
+        if path.exists() and (not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())):
+            raise UserError(f"{path} exists and is no run: move it away or choose another run.name")
 
     @classmethod
     def resume(

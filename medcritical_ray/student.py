@@ -3,13 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.records import Question
 from medcritical_ray.teachers import Teacher
-from medcritical_ray.training.models import fresh_student, save_policy
-from medcritical_ray.training.tokenizer import train_tokenizer
 
 
 def given_student_dir(config: Config) -> Path | None:
@@ -21,6 +19,9 @@ def given_student_dir(config: Config) -> Path | None:
 
 def make_fresh_student(config: Config, questions: Iterable[Question], teacher: Teacher, directory: Path) -> None:
     """Saves a new model with random weights, and a tokenizer trained on what is asked and the teacher's templates."""
+    from medcritical_ray.training.models import fresh_student, save_policy
+    from medcritical_ray.training.tokenizer import train_tokenizer
+
     assert config.student.fresh is not None
     tokenizer = train_tokenizer(_texts(questions, teacher), config.student.fresh.vocab_size)
     max_length_tokens = config.engines.max_model_len

@@ -1,10 +1,8 @@
-"""The clinic's student: its tokenizer, its architecture, and where its base weights lie."""
+"""The clinic's student: its tokenizer and its architecture."""
 
 import random
 from collections.abc import Iterator
-from importlib.resources import as_file, files
 from itertools import islice
-from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -20,12 +18,6 @@ from medcritical_ray.records import LETTERS
 from medcritical_ray.training.small_models import small_model
 
 MAX_LENGTH_TOKENS = 512
-
-
-def base_student_dir() -> Path:
-    """The directory of the base weights that come with the package."""
-    with as_file(files(__package__).joinpath("base_student")) as path:
-        return path
 
 
 def build_tokenizer(world: World, texts: list[str]) -> PreTrainedTokenizerFast:

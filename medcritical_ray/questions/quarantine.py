@@ -56,6 +56,14 @@ class Quarantine:
             "reasons": self.reasons(),
         }
 
+    def lines(self) -> list[str]:
+        """What was set aside, in a line, if anything was."""
+        if not self.bad_rows:
+            return []
+        first, counts = self.bad_rows[0], self.counts()
+        set_aside = f"{counts['quarantined']:,} of {counts['rows']:,} rows of questions set aside"
+        return [f"{set_aside} ({_told(counts['reasons'])}); the first: {first.file}, row {first.row}: {first.reason}"]
+
     def write(self, path: Path) -> None:
         """Writes a parquet file with the columns file, row, reason, whole or not at all, also if no row is bad."""
         rows = [asdict(bad) for bad in self.bad_rows]
@@ -69,5 +77,9 @@ class Quarantine:
 def _nothing_usable(path: Path | str, bad_rows: list[BadRow]) -> str:
     if not bad_rows:
         return f"{path} has no rows; give a file with questions"
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in Counter(row.reason for row in bad_rows).most_common())
+    reasons = f"{_told(Counter(row.reason for row in bad_rows))}; the first: row {bad_rows[0].row}"
     return f"{path} has no usable question among its {len(bad_rows)} rows ({reasons}); check its content and format"
+
+
+def _told(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason}: {count:,}" for reason, count in Counter(reasons).most_common())

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from medcritical_ray.served import ServedPolicy
 from medcritical_ray.serving.correcting import events_of
 from medcritical_ray.serving.keys import is_authorized
+from medcritical_ray.serving.log import NAME
 from medcritical_ray.serving.model_ids import ModelId
 from medcritical_ray.serving.refusals import (
     Refusal,
@@ -32,9 +33,9 @@ from medcritical_ray.serving.service import Service
 
 T = TypeVar("T")
 _DONE = "data: [DONE]\n\n"
+logger = logging.getLogger(NAME)
 SEND_S = 5.0
 """How long after its time a stream may still be sending."""
-logger = logging.getLogger("ray.serve")
 
 
 def make_app(service: Service, keys: Sequence[bytes]) -> Starlette:
@@ -153,9 +154,10 @@ class Completions:
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    """Raises Refused as soon as it is too large."""
-    if int(request.headers.get("content-length") or 0) > max_bytes:
-        raise Refused(body_too_large(max_bytes))
+    """Raises Refused as soon as it is too large. What is no number is no length: the body's own counts."""
+    with suppress(ValueError):
+        if int(request.headers.get("content-length", "")) > max_bytes:
+            raise Refused(body_too_large(max_bytes))
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -176,6 +178,8 @@ def _event(content: dict[str, Any]) -> str:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
+    if error.refusal.status == failed().status:
+        _log_failure(request, error.refusal.message)
     return JSONResponse(error.refusal.body(), error.refusal.status, error.refusal.headers())
 
 
@@ -185,4 +189,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
+    _log_failure(request, repr(error))
     return JSONResponse(failed().body(), failed().status)
+
+
+def _log_failure(request: Request, cause: str) -> None:
+    logger.error("%s %s failed: %s", request.method, request.url.path, cause)

@@ -28,7 +28,7 @@ def literal_ids(tokenizer: PreTrainedTokenizerBase, request: Any, max_model_len:
     except (TemplateError, ValueError) as error:
         raise Refused(bad_value("messages", str(error))) from None
     if len(ids) >= max_model_len:
-        raise Refused(too_long(f"The messages have {len(ids)} tokens, of at most {max_model_len - 1}.", "messages"))
+        raise Refused(too_long("messages", f"{len(ids)} tokens", answer_tokens=0, max_model_len=max_model_len))
     return ids
 
 

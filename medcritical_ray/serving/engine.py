@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 MAX_LORAS = 2
 """Adapters in one batch: that of the policy which is replaced, and that of the new one."""
-_LENGTH_PARAMETERS = ("input_tokens", "input_text")
+_LENGTHS = {"input_tokens": "{} tokens or more", "input_text": "{} characters"}
+"""What vLLM calls a prompt that is too long -> how long it is. It stops counting tokens one above the limit."""
 
 
 class ServingEngine:
@@ -109,14 +110,36 @@ class ServingEngine:
         ids = await asyncio.to_thread(literal_ids, tokenizer, request, self._max_model_len)
         # The way in which one vLLM hands its tokens to another; it takes them in place of the messages' own.
         request.kv_transfer_params = {"prompt_token_ids": ids} if ids else None
-        return await _answered(self._chat.create_chat_completion(request), param="messages")
+        answer_tokens = request.max_completion_tokens or request.max_tokens or 0
+        return await self._answered(self._chat.create_chat_completion(request), "messages", answer_tokens)
 
     async def complete(
         self, policy: ServedPolicy, request: "CompletionRequest"
     ) -> "CompletionResponse | AsyncIterator[str]":
         """As `chat`, of a plain text or tokens."""
         request.model = await self._name(policy)
-        return await _answered(self._completion.create_completion(request), param="prompt")
+        return await self._answered(self._completion.create_completion(request), "prompt", request.max_tokens or 0)
+
+    async def _answered(self, answer: Any, param: str, answer_tokens: int) -> Any:
+        """`param` is what is asked, `answer_tokens` how many may be written. Raises Refused for what vLLM refuses."""
+        from vllm.entrypoints.serve import create_error_response
+        from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+        from vllm.exceptions import VLLMValidationError
+
+        try:
+            result = await answer
+        except VLLMValidationError as error:
+            if error.parameter in _LENGTHS:
+                has, limit = _LENGTHS[error.parameter].format(error.value), self._max_model_len
+                raise Refused(too_long(param, has, answer_tokens=answer_tokens, max_model_len=limit)) from None
+            raise Refused(_refusal(create_error_response(error))) from None
+        except Exception as error:
+            result = create_error_response(error)
+            if result.error.code >= 500:
+                raise
+        if isinstance(result, ErrorResponse):
+            raise Refused(_refusal(result))
+        return result
 
     async def _name(self, policy: ServedPolicy) -> str:
         """The policy's name, which vLLM's layer knows from now on."""
@@ -166,26 +189,6 @@ def _start_vllm(model_dir: Path, config: Config, tokenizer: Path) -> "AsyncLLM":
             worker_extension_cls="medcritical_ray.serving.worker.PolicyWorker",
         )
         return AsyncLLM.from_engine_args(arguments)
-
-
-async def _answered(answer: Any, *, param: str) -> Any:
-    from vllm.entrypoints.serve import create_error_response
-    from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-    from vllm.exceptions import VLLMValidationError
-
-    try:
-        result = await answer
-    except VLLMValidationError as error:
-        if error.parameter in _LENGTH_PARAMETERS:
-            raise Refused(too_long(str(error.args[0]), param)) from None
-        raise Refused(_refusal(create_error_response(error))) from None
-    except Exception as error:
-        result = create_error_response(error)
-        if result.error.code >= 500:
-            raise
-    if isinstance(result, ErrorResponse):
-        raise Refused(_refusal(result))
-    return result
 
 
 def _refusal(response: Any) -> Refusal:

@@ -55,7 +55,11 @@ def bad_value(param: str, message: str) -> Refusal:
     return Refusal(status=400, message=f"{param}: {message}", param=param, code="invalid_value")
 
 
-def too_long(message: str, param: str) -> Refusal:
+def too_long(param: str, has: str, *, answer_tokens: int, max_model_len: int) -> Refusal:
+    """`has` says how long it is; `answer_tokens` are those that were asked for beside it."""
+    room = f"the context has {max_model_len} tokens (engines.max_model_len)"
+    asked = f", and {answer_tokens} of them are asked for the answer: shorten it, or lower max_tokens"
+    message = f"{param}: has {has}, but {room}{asked if answer_tokens else ': shorten it'}."
     return Refusal(status=400, message=message, param=param, code="context_length_exceeded")
 
 

@@ -37,17 +37,33 @@ def read_request(body: bytes, limits: ServeConfig, *, chat: bool) -> Any:
         raise Refused(bad_value("model", "is missing: must be one that /v1/models lists"))
     for name in sorted(_INTERNAL & request.model_fields_set):
         raise Refused(bad_value(name, "is no part of this API"))
+    _check_plain(request)
     if isinstance(request, ChatCompletionRequest):
         _check_texts(request.messages)
     _limit(request, limits, chat=chat)
     return request
 
 
+def _check_plain(request: Any) -> None:
+    """Raises Refused for what policies are not trained to write. A grammar would be compiled in the engine that all
+    share, and a student's vocabulary need not have the words for one."""
+    wanted = getattr(request, "response_format", None)
+    if (wanted and wanted.type != "text") or request.structured_outputs:
+        raise Refused(bad_value("response_format", "must be of type text: policies write as they were trained to"))
+    if getattr(request, "tools", None):
+        raise Refused(bad_value("tools", "must not be given: policies call none"))
+
+
 def _check_texts(messages: list[Any]) -> None:
     """Raises Refused unless all contents are text: vLLM would fetch the address of an image."""
     for number, message in enumerate(messages):
         content = message.get("content")
-        parts = content if isinstance(content, list) else []
+        if content is None or isinstance(content, str):
+            continue
+        try:
+            parts = message["content"] = list(content)  # pydantic looks at parts when they are taken, and but once
+        except ValidationError:
+            parts = [None]
         if not all(isinstance(part, dict) and part.get("type") in _TEXTS and _has_text(part) for part in parts):
             raise Refused(bad_value(f"messages.{number}.content", "must be a text, or parts that are texts"))
 

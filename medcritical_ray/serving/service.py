@@ -17,12 +17,13 @@ from medcritical_ray.run_state import adopted_version
 from medcritical_ray.served import ServedPolicy, served_policy
 from medcritical_ray.serving.correcting import self_correct
 from medcritical_ray.serving.engine import ServingEngine
-from medcritical_ray.serving.model_ids import LATEST, ModelId, model_name, read_model_id
+from medcritical_ray.serving.log import NAME
+from medcritical_ray.serving.model_ids import LATEST, SELF_CORRECT, ModelId, model_name, read_model_id
 from medcritical_ray.serving.refusals import Refusal, Refused, overloaded, unavailable, unknown_model
 from medcritical_ray.serving.turns import Turns
 
 WATCH_S = 0.1
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(NAME)
 
 
 class Service:
@@ -99,14 +100,16 @@ class Service:
         return self._engine.has_chat_template
 
     def models(self) -> list[dict[str, Any]]:
-        """All published policies that can be read, and the latest, as the API lists them. Reads the disk."""
+        """All published policies that can be read, and the latest; then those with their answers corrected, so that
+        clients which offer what is listed offer these, too. Reads the disk."""
         cards = []
         for name, version in self._names().items():
             try:
                 cards.append(self._card(name, version))
             except (UserError, OSError) as error:
                 logger.error("%s is not listed: %s", name, error)
-        return cards
+        corrected = [{**card, "id": f"{card['id']}{SELF_CORRECT}"} for card in cards if self.has_chat]
+        return [*cards, *corrected]
 
     def card(self, name: str) -> dict[str, Any]:
         """One of them. Raises Refused if there is no such policy, or if it cannot be read. Reads the disk."""

@@ -89,7 +89,7 @@ def student_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     It takes the tokenizer from a directory without a model's config, beside which transformers would take it for
     another. Its chat template writes what the student reads: the prompt and a line break.
     """
-    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.clinic.base import base_student_dir
 
     directory, student = tmp_path_factory.mktemp("server"), base_student_dir()
     tokenizer, template, log = directory / "tokenizer", directory / "template.jinja", directory / "server.log"

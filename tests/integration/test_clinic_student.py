@@ -1,8 +1,8 @@
 """The student that comes with the package."""
 
 from medcritical_ray.chat import load_tokenizer
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.clinic.exam import ASKS_BY_DIFFICULTY, make_questions
-from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.prompts import solve_prompt

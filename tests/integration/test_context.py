@@ -2,8 +2,8 @@
 
 import pytest
 
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.clinic.exam import make_questions
-from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens, model_positions

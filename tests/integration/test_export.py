@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 import medcritical_ray.engine
 from jobs.cli import main
 from medcritical_ray.chat import load_tokenizer, prompt_template, prompt_token_ids
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config, EnginesConfig, SamplingConfig
 from medcritical_ray.engine import Engine, Sample
 from medcritical_ray.files import read_json

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.cli import main
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import load_config
 from medcritical_ray.engine import Engine

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.literal import control_ids, conversation_ids, written_ids
 from medcritical_ray.records import Demonstration
 from medcritical_ray.training.examples import sft_examples

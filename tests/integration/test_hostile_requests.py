@@ -20,7 +20,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from vllm.entrypoints.openai.completion.protocol import CompletionResponse
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
@@ -95,8 +95,8 @@ class Served:
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://served")
 
-    def ask(self, method: str, path: str, content: bytes = b"", key: str = KEY, **headers: str) -> httpx.Response:
-        headers = {"authorization": f"Bearer {key}", **headers}
+    def ask(self, method: str, path: str, content: bytes = b"", key: str = KEY, **headers: bytes) -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}".encode(), **headers}
         asking = self._client.request(method, path, content=content, headers=headers)
         return self._loop.run_until_complete(asking)
 
@@ -148,7 +148,7 @@ def test_a_model_of_any_name_is_known_or_refused(name: str, method: str):
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_categories=["Cc"]), max_size=20))
 def test_no_other_key_opens(key: str):
     for path in ("/v1/models", "/v1/models/latest"):
-        response = served().ask("GET", path, authorization=key.encode("latin-1"))  # type: ignore[arg-type]
+        response = served().ask("GET", path, authorization=key.encode("latin-1"))
         assert response.status_code == 401
     assert served().ask("POST", "/v1/completions", b"{", key="x").status_code == 401
 
@@ -168,6 +168,8 @@ def test_any_text_may_be_asked(text: str):
         ("request_id", "x"),
         ("priority", 1),
         ("prompt_embeds", "x"),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}}]}]),
         ("messages", [{"role": "user", "content": [{"type": "text"}]}]),
     ],
@@ -181,5 +183,5 @@ def test_what_reaches_into_the_engine_or_the_network_is_refused_by_its_name(fiel
 
 @pytest.mark.parametrize("length", ["x", "-1", "99999999999999999999", "٣"])
 def test_a_length_that_is_none_is_no_error_of_the_server(length: str):
-    response = served().ask("POST", "/v1/completions", b"{", **{"content-length": length})
+    response = served().ask("POST", "/v1/completions", b"{", **{"content-length": length.encode()})
     assert response.status_code in (400, 413)

@@ -80,7 +80,7 @@ def test_a_dry_run_takes_a_config_without_weights_and_says_what_is_missing(
     printed = capsys.readouterr().out
     assert "model                 7,615,616,512 parameters\n" in printed
     assert "GPU memory            at least 70.6 GiB per GPU" in printed
-    assert f"missing: {tmp_path}/model: no weights: *.safetensors files must lie there\n" in printed
+    assert f"missing: student.path: {tmp_path}/model: no weights: *.safetensors files must lie there\n" in printed
     assert "does not fit: GPUs: 1 needed, 0 there" in printed
     assert not (tmp_path / "runs").exists()
 

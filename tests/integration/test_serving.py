@@ -19,8 +19,8 @@ import pytest
 from jobs.bench_serve import make_run
 from jobs.servers import free_port, running
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.clinic.exam import make_questions
-from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config_files import load_config
 from medcritical_ray.corrections import read_correction
@@ -93,7 +93,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_every_policy_is_listed_and_the_latest(server: Server):
     models = server.client.models.list().data
-    assert [model.id for model in models] == [*VERSIONS, "latest"]
+    listed = [*VERSIONS, "latest"]
+    assert [model.id for model in models] == [*listed, *(f"{name}:self-correct" for name in listed)]
     assert server.client.models.retrieve("v0001").id == "v0001"
 
 
@@ -176,6 +177,8 @@ def test_the_harness_sees_the_likelihoods_that_it_sees_at_vllm_s_own_server(
         ({"max_tokens": 5000}, 400, "max_tokens", "invalid_value"),
         ({"n": 65}, 400, "n", "invalid_value"),
         ({"messages": [{"role": "user", "content": PROMPTS[0] * 20}]}, 400, "messages", "context_length_exceeded"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format", "invalid_value"),
+        ({"tools": [{"type": "function", "function": {"name": "look_up"}}]}, 400, "tools", "invalid_value"),
         ({"messages": [{"role": "user", "content": PROMPTS[0] * 400}]}, 413, None, "body_too_large"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.policies import PolicyStore
@@ -96,6 +96,11 @@ async def fails() -> Answer:
     raise ZeroDivisionError("secret of the engine")
 
 
+async def refuses_with_500() -> Answer:
+    """As vLLM does when a request fails inside its engine."""
+    raise Refused(Refusal(status=500, message="secret of the engine"))
+
+
 async def streams_and_hangs() -> AsyncIterator[str]:
     async def chunks() -> AsyncIterator[str]:
         yield "data: {}\n\n"
@@ -125,6 +130,11 @@ def run(tmp_path: Path) -> RunDirectory:
     for version in range(3):
         PolicyStore(run.policies).publish(version, base_student_dir(), parent=None, metrics={})
     return run
+
+
+def names_of(*names: str) -> list[str]:
+    """As they are listed: those whose answers are corrected stand behind."""
+    return [*names, *(f"{name}:self-correct" for name in names)]
 
 
 Scene = Callable[[httpx.AsyncClient, FakeEngine], Awaitable[None]]
@@ -256,7 +266,7 @@ def test_a_policy_that_cannot_be_read_is_not_listed_and_hides_no_other(run: RunD
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         (run.policies / "v0001" / "manifest.json").write_text("cut o")
         listed = (await client.get("/v1/models")).json()["data"]
-        assert [card["id"] for card in listed] == ["v0000", "v0002", "latest"]
+        assert [card["id"] for card in listed] == names_of("v0000", "v0002", "latest")
         card = await client.get("/v1/models/v0001")
         assert (card.status_code, card.json()["error"]["param"]) == (500, "model")
         assert (await client.get("/v1/models/v0002")).json() == listed[1]
@@ -351,7 +361,8 @@ def test_a_latest_policy_that_is_pruned_under_the_server_is_still_listed_and_ans
     async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
         engine.behaviour = answers
         prune(run.policies / "v0000")
-        assert [card["id"] for card in (await client.get("/v1/models")).json()["data"]] == ["v0001", "v0002", "latest"]
+        listed = (await client.get("/v1/models")).json()["data"]
+        assert [card["id"] for card in listed] == names_of("v0001", "v0002", "latest")
         assert (await ask(client)).status_code == 200
 
     play(scene, run)
@@ -387,3 +398,16 @@ def test_the_death_of_an_engine_is_told_at_once(is_silent: bool, run: RunDirecto
 
     asyncio.run(asyncio.wait_for(scene(), timeout=60))
     assert deaths == ["told"]
+
+
+@pytest.mark.parametrize("behaviour", [fails, refuses_with_500])
+def test_what_the_server_fails_at_is_logged_with_its_cause(
+    behaviour: Callable[[], Awaitable[Any]], run: RunDirectory, caplog: pytest.LogCaptureFixture
+):
+    async def scene(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+        engine.behaviour = behaviour
+        assert (await ask(client)).status_code == 500
+        assert "POST /v1/chat/completions failed: " in caplog.text
+        assert "secret of the engine" in caplog.text
+
+    play(scene, run)

@@ -15,8 +15,8 @@ import pytest
 
 from jobs.bench_serve import make_run
 from jobs.load import ask_while, summary
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.clinic.exam import make_questions
-from medcritical_ray.clinic.student import base_student_dir
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config_files import load_config
 from medcritical_ray.prompts import solve_prompt

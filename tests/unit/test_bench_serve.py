@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.bench_serve import swapped
 from jobs.load import Load, summary
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import adopted_version

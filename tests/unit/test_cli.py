@@ -1,10 +1,12 @@
 import argparse
 import importlib
+import os
 import shlex
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -114,16 +116,22 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == f"medcritical {__version__}\n"
 
 
-def test_an_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("self-pley", "self-pley: unknown command, did you mean self-play?\n"),
+        ("dance", "dance: unknown command, must be one of demo, self-play, distill, sft, "),
+    ],
+)
+def test_an_unknown_command_is_refused_with_the_nearest(word: str, told: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match=r"^2$"):
-        main(["self-pley"])
-    assert "invalid choice: 'self-pley'" in capsys.readouterr().err
+        main([word])
+    assert told in capsys.readouterr().err
 
 
-def test_no_command_exits_with_2(capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit, match=r"^2$"):
-        main([])
-    assert "required: command" in capsys.readouterr().err
+def test_without_a_word_the_help_is_shown_and_the_exit_code_is_2(capsys: pytest.CaptureFixture[str]):
+    assert main([]) == 2
+    assert "commands:\n  demo " in capsys.readouterr().err
 
 
 def test_a_command_runs_its_module_with_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch):
@@ -170,3 +178,49 @@ def test_a_uri_for_a_path_is_refused_with_the_command_that_copies_it(capsys: pyt
 def test_an_error_that_nobody_meant_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_job(raising(ZeroDivisionError()), [])
+
+
+STUDENT_IS_GONE = """[questions]
+kind = "file"
+path = "exam.csv"
+[teacher]
+kind = "explanations"
+[student]
+path = "model"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("demo --set run.nme=x", "run.nme: unknown key, did you mean run.name?"),
+        (
+            "self-play --config my.toml",
+            "questions.path = exam.csv: no such file; student.path = model: no such directory",
+        ),
+        (
+            "self-play --config my.toml --dry-run",
+            "questions.path = exam.csv: no such file; student.path = model: no such",
+        ),
+        ("sft --config .", ".: is a directory: must be a TOML file"),
+        ("evaluate --policy v0003 --questions exam.csv --out r.json", "v0003: no such directory"),
+        ("serve --run runs/my", "no run there"),
+    ],
+)
+def test_what_files_alone_tell_is_told_before_anything_heavy_is_imported(words: str, told: str, tmp_path: Path):
+    (tmp_path / "my.toml").write_text(STUDENT_IS_GONE)
+    script = f"import sys, jobs.cli as c\nprint(c.main({words.split()}), *{{n.partition('.')[0] for n in sys.modules}})"
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, cwd=tmp_path, env=path, capture_output=True, text=True
+    )
+    exit_code, *imported = done.stdout.split()
+    assert (exit_code, told in done.stderr) == ("2", True), done.stderr
+    assert {"openai", "ray", "torch", "transformers", "vllm"}.isdisjoint(imported)
+
+
+def test_what_was_added_to_an_interrupt_is_told(capsys: pytest.CaptureFixture[str]):
+    stopped = Stopped("SIGTERM")
+    stopped.add_note("resume with: medcritical demo")
+    assert run_job(raising(stopped), []) == 143
+    assert capsys.readouterr().err == "error: stopped by SIGTERM; resume with: medcritical demo\n"

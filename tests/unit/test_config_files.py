@@ -65,8 +65,10 @@ def test_the_shipped_config_for_real_questions_asks_for_their_path():
         load_config(path, [])
 
 
-def test_an_empty_file_gives_the_defaults(config_file: Path):
-    assert load_config(config_file, []) == Config()
+def test_a_file_that_sets_nothing_is_refused_unless_something_is_set_beside_it(config_file: Path):
+    assert load_config(config_file, ["run.name=demo"]) == Config()
+    message = message_of(config_file, "# nothing yet\n")
+    assert message.startswith("my.toml: sets no key: must set some, such as questions.path")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_missing_file_is_told():
 
 
 def test_a_directory_is_no_config(tmp_path: Path):
-    with pytest.raises(UserError, match="cannot be read as text"):
+    with pytest.raises(UserError, match=r"is a directory: must be a TOML file$"):
         load_config(tmp_path, [])
 
 
@@ -220,3 +222,18 @@ def test_a_binary_file_is_no_config(config_file: Path):
     config_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read as text"):
         load_config(config_file, [])
+
+
+def test_what_does_not_fit_together_is_told_beside_what_is_wrong_by_itself(config_file: Path):
+    message = message_of(config_file, 'questions.kind = "file"\ndpo.beta = -1\n', "run.seed", "x.y=1")
+    assert message.startswith(
+        "--set run.seed: must look like dpo.beta=0.2; my.toml: dpo.beta = -1: must be greater than 0"
+    )
+    assert "; --set: x: unknown key, " in message
+    assert "; my.toml: questions.path is not set: must name the file of questions" in message
+
+
+def test_what_may_come_of_a_faulty_key_alone_is_not_told(config_file: Path):
+    text = "generate.sampling.max_tokens = -5\ncorrect.sampling.max_tokens = 8\nengines.max_model_len = 64\n"
+    message = message_of(config_file, text)
+    assert message == "my.toml: generate.sampling.max_tokens = -5: must be greater than or equal to 1"

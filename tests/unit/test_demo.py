@@ -1,5 +1,6 @@
 """`medcritical demo`: which run it plays, and when it goes on with one. Playing itself is for the integration tests."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jobs.self_play
 from jobs.cli import main
 from jobs.demo import CONFIG
 from medcritical_ray.config import Config
+from medcritical_ray.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,3 +51,24 @@ def test_a_demo_with_other_keys_is_resumed_with_them(played: list[dict[str, Any]
 def test_the_demo_s_config_lies_in_a_package_that_a_wheel_takes_whole():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert CONFIG.relative_to(ROOT).parts[0] in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+
+def test_a_demo_that_another_process_plays_is_said_to_be_in_use_and_nothing_else(
+    played: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    identity: dict[str, Any] = {"config": {}, "seeds": {}, "fingerprints": {}, "resume_command": "medcritical demo"}
+    with RunDirectory.create(tmp_path / "runs" / "demo", **identity):
+        assert main(["demo"]) == 2
+    told = capsys.readouterr()
+    assert f"is being worked on by process {os.getpid()} on " in told.err
+    assert (told.out, played) == ("", [])
+
+
+def test_a_demo_that_is_finished_is_not_said_to_be_resumed(
+    played: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    identity: dict[str, Any] = {"config": {}, "seeds": {}, "fingerprints": {}, "resume_command": "medcritical demo"}
+    with RunDirectory.create(tmp_path / "runs" / "demo", **identity) as run:
+        run.finish({})
+    assert main(["demo"]) == 0
+    assert capsys.readouterr().out == f"{run.path} exists and is finished; remove it to start anew\n"

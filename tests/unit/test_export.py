@@ -79,7 +79,7 @@ def test_the_policy_is_the_one_adopted_last_unless_a_version_is_named(finished: 
 
 
 def test_a_version_that_is_not_there_is_refused_and_those_that_are_are_named(finished: RunDirectory):
-    with pytest.raises(UserError, match=r"v0007 is no complete policy; complete versions in .*: 0, 1, 2"):
+    with pytest.raises(UserError, match=r"v0007 is no complete policy; complete versions in .*: v0000, v0001, v0002"):
         chosen_policy(finished, 7)
 
 

@@ -183,6 +183,13 @@ def test_missing_gpus_are_told():
     ]
 
 
+def test_where_there_is_no_gpu_the_keys_that_do_without_are_told():
+    no_gpus = ClusterResources(num_cpus=16, num_gpus=0, memory_gib=500, disk_gib=500)
+    assert compare(make_plan(config_of(), SEVEN_B), no_gpus) == [
+        "GPUs: 2 needed, 0 there: to run on CPUs, set engines.num_gpus = 0 and trainers.num_gpus = 0"
+    ]
+
+
 def test_gpus_that_are_too_small_are_told():
     plan = make_plan(config_of(sft={"method": "full"}), SEVEN_B)
     small_gpus = ClusterResources(num_cpus=16, num_gpus=2, memory_gib=500, disk_gib=500, gpu_memory_gib=16)

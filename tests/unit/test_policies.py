@@ -58,7 +58,7 @@ def test_a_directory_without_the_marker_does_not_count(store: PolicyStore, model
     store.publish(0, model, parent=None, metrics={})
     (store.publish(1, model, parent=0, metrics={}).path / "COMPLETE").unlink()
     assert store.versions() == [0]
-    with pytest.raises(UserError, match=r"v0001 is no complete policy; complete versions in .*: 0$"):
+    with pytest.raises(UserError, match=r"v0001 is no complete policy; complete versions in .*: v0000$"):
         store.get(1)
 
 

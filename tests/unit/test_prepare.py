@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from medcritical_ray.config import Config, TeacherConfig
+from medcritical_ray.config import Config, StudentConfig, TeacherConfig
 from medcritical_ray.distilled import read_charges
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import write_json
-from medcritical_ray.prepare import fingerprints, prepare_questions, read_contamination, write_prepared
+from medcritical_ray.prepare import check_files, fingerprints, prepare_questions, read_contamination, write_prepared
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.reviews import Charges
@@ -129,3 +129,16 @@ def test_other_templates_make_another_run(files: dict[str, str], tmp_path: Path)
     (tmp_path / "templates.jsonl").write_text("two")
     assert fingerprints(config)["templates"] != before["templates"]
     assert fingerprints(config)["questions"] == before["questions"]
+
+
+def test_all_files_and_directories_that_are_not_there_are_told_by_their_keys(files: dict[str, str], tmp_path: Path):
+    config = config_of({**files, "path": str(tmp_path / "gone.csv"), "dev_path": str(tmp_path)})
+    config = config.model_copy(update={"student": StudentConfig(path=str(tmp_path / "model"))})
+    with pytest.raises(UserError) as caught:
+        check_files(config)
+    assert str(caught.value).split("; ") == [
+        f"questions.path = {tmp_path / 'gone.csv'}: no such file",
+        f"questions.dev_path = {tmp_path}: is a directory: must be a file of questions",
+        f"student.path = {tmp_path / 'model'}: no such directory: must be that of a downloaded Hugging Face model",
+    ]
+    check_files(config_of(files))

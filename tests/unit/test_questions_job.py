@@ -21,7 +21,7 @@ def test_the_table_names_the_counts_and_the_first_bad_rows(tmp_path: Path, capsy
     assert main(["questions", str(path)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"{path}\n")
-    assert "row 11: no key\nand 1 more\n" in printed
+    assert f"{path}, row 11: no key\nand 1 more\n" in printed
     assert "row 12:" not in printed
 
 

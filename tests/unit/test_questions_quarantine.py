@@ -57,5 +57,7 @@ def test_a_file_without_rows_is_the_user_s_error():
 def test_a_file_without_a_usable_row_is_the_user_s_error_also_after_a_good_file():
     quarantine = Quarantine()
     list(quarantine.admit("good.csv", [QUESTION, bad(2, "no stem")]))
-    with pytest.raises(UserError, match=r"q\.csv has no usable question among its 2 rows \(no key: 2\)"):
+    with pytest.raises(
+        UserError, match=r"q\.csv has no usable question among its 2 rows \(no key: 2; the first: row 1\)"
+    ):
         list(quarantine.admit("q.csv", [bad(1, "no key"), bad(2, "no key")]))

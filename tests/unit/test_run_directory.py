@@ -248,6 +248,13 @@ def test_two_processes_do_not_work_on_one_run(tmp_path: Path):
         resume(tmp_path)
 
 
+def test_a_run_that_somebody_works_on_is_not_offered_to_be_resumed(tmp_path: Path):
+    with create(tmp_path), pytest.raises(UserError, match=f"is being worked on by process {os.getpid()} on "):
+        create(tmp_path)
+    with pytest.raises(UserError, match="holds a run already: resume it with"):
+        create(tmp_path)
+
+
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path):
     create(tmp_path).close()
     holding = "import sys, time, pathlib; from medcritical_ray.run_lock import RunLock; "

@@ -154,7 +154,7 @@ def test_stage_one_alone_has_stopped_as_asked_and_its_command_is_that_of_stage_t
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     game = SmallRun(tmp_path, small_config()).open()
-    with game.run, accounted_for(game.run):
+    with game.run, accounted_for(game.run, game.resume_command):
         stage_one(game)
         note_stage_one_alone(game.run, "medcritical self-play --config small.toml --resume")
     print_stage_one(wide_console(), game.run.metrics(STAGE_ONE), "medcritical self-play --config small.toml --resume")
@@ -186,7 +186,7 @@ def test_a_policy_that_was_rejected_is_told_with_the_reason(tmp_path: Path, caps
 
 def test_a_failure_between_phases_is_noted_too(tmp_path: Path):
     game = SmallRun(tmp_path, small_config()).open()
-    with game.run, pytest.raises(ZeroDivisionError), accounted_for(game.run):
+    with game.run, pytest.raises(ZeroDivisionError), accounted_for(game.run, game.resume_command):
         raise ZeroDivisionError
     state = run_state(game.run)
     assert (state.state, state.cause) == ("failed", "ZeroDivisionError()")
@@ -270,3 +270,10 @@ def test_a_hundred_runs_are_listed_within_seconds(finished: RunDirectory, tmp_pa
     before = time.process_time()
     assert len(listed(capsys, tmp_path)) == 100
     assert time.process_time() - before < 5
+
+
+def test_who_interrupts_a_run_is_told_the_command_that_goes_on(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    with game.run, pytest.raises(KeyboardInterrupt) as caught, accounted_for(game.run, "medcritical demo"):
+        raise KeyboardInterrupt
+    assert caught.value.__notes__ == ["resume with: medcritical demo"]

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.cli import main
 from jobs.serve import application, check_port, check_replicas_fit, run_and_config, who_may_ask
-from medcritical_ray.clinic.student import base_student_dir
+from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.fit import ClusterResources
@@ -74,13 +74,22 @@ def test_a_port_that_another_has_is_refused():
         check_port("127.0.0.1", taken.getsockname()[1])
 
 
+def test_a_port_that_another_has_is_refused_before_a_cluster_is_started(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--run", str(run.path), "--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot listen there" in capsys.readouterr().err.splitlines()[0]
+
+
 CLUSTER = ClusterResources(num_cpus=2, num_gpus=1, memory_gib=8, disk_gib=8, object_store_gib=1, gpu_memory_gib=80)
 
 
 @pytest.mark.parametrize(
     ("values", "missing"),
     [
-        ({"serve": {"num_replicas": 2}}, "GPUs: 2 needed, 1 there: lower serve.num_replicas or engines.num_gpus "),
+        ({"serve": {"num_replicas": 2}}, "GPUs: 2 needed, 1 there: lower serve.num_replicas or engines.num_gpus; "),
         ({"serve": {"num_replicas": 2}}, "memory: 9 GiB needed, 8 GiB there: lower serve.num_replicas or engines.kv_"),
         ({"engines": {"labels": {"role": "engine"}}}, "engines: no node is labelled role=engine: start some with"),
         ({"engines": {"gpu_memory_utilization": 0.01}}, "GPU memory: "),

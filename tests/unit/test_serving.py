@@ -12,7 +12,15 @@ from medcritical_ray.run_state import adopted_version
 from medcritical_ray.serving.keys import is_authorized, read_keys
 from medcritical_ray.serving.limits import check_limits, num_prompts
 from medcritical_ray.serving.model_ids import ModelId, read_model_id
-from medcritical_ray.serving.refusals import Refused, bad_value, overloaded, timed_out, unknown_model, wrong_key
+from medcritical_ray.serving.refusals import (
+    Refused,
+    bad_value,
+    overloaded,
+    timed_out,
+    too_long,
+    unknown_model,
+    wrong_key,
+)
 
 
 @pytest.fixture
@@ -104,6 +112,21 @@ def test_a_refusal_has_the_form_of_the_api():
             "code": "model_not_found",
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("answer_tokens", "message"),
+    [
+        (0, "messages: has 40 tokens, but the context has 32 tokens (engines.max_model_len): shorten it."),
+        (
+            8,
+            "messages: has 40 tokens, but the context has 32 tokens (engines.max_model_len), and 8 of them are asked "
+            "for the answer: shorten it, or lower max_tokens.",
+        ),
+    ],
+)
+def test_what_is_too_long_is_told_with_its_length_and_the_limit(answer_tokens: int, message: str):
+    assert too_long("messages", "40 tokens", answer_tokens=answer_tokens, max_model_len=32).message == message
 
 
 def test_who_is_refused_for_now_is_told_when_to_come_back():

@@ -96,7 +96,7 @@ def test_a_corrected_answer_comes_with_the_way_to_it():
         ([(WRONG, "stop"), ("Check: every step is right.", "stop")], "kept"),
         ([(WRONG, "stop"), ("I like it.", "stop")], "unreadable correction"),
         ([(WRONG, "stop"), (REDONE, "length")], "unreadable correction"),
-        ([(WRONG, "stop"), Refused(too_long("too long", "messages"))], "no room"),
+        ([(WRONG, "stop"), Refused(too_long("messages", "9 tokens", answer_tokens=0, max_model_len=8))], "no room"),
         ([(WRONG, "length")], "unreadable answer"),
         ([("It is rest.", "stop")], "unreadable answer"),
     ],

@@ -30,6 +30,7 @@ _NUM_LISTED, _NUM_LISTED_CHARS = 30, 40
 
 _LINE_BREAK = re.compile(r"\\n|\r\n|\r|\n")
 _LETTERED_LINE = re.compile(r"\(?([A-Z])(?:[.)、:．：]\s*|\s+)(.*)|([A-Z])")
+_NO_LETTER = "?"
 _LETTERS_ONLY = re.compile(r"[A-J](?:[\s,;、/&+]*[A-J])*")
 _LETTER_NAMES, _TEXT_NAMES = ("letter", "key", "label"), ("text", "content", "value")
 
@@ -134,19 +135,21 @@ def first_number(values: Iterable[Any]) -> int:
 def key_letters(value: Any, options: tuple[Option, ...], first: int) -> str:
     """The letters of a key, "" if there are none.
 
-    It may be "C", "A, C", "Ａ", ["A", "C"], an option's text, or an option's number. What is none of these becomes "?",
-    which is no option.
+    It may be "C", "A, C", "Ａ", ["A", "C"], an option's text, or an option's number; a negative number is no key.
+    What is none of these becomes "?", which is no option.
     """
     if isinstance(value, list):
         return sorted_letters("".join(key_letters(each, options, first) for each in value))
     number = _number(value)
+    if number is not None and number < 0:
+        return ""
     if number is not None:
-        return options[number - first].letter if 0 <= number - first < len(options) else ""
+        return options[number - first].letter if 0 <= number - first < len(options) else _NO_LETTER
     text = _text(value)
     letters = unicodedata.normalize("NFKC", text).upper()
     if _LETTERS_ONLY.fullmatch(letters):
         return sorted_letters(re.sub(r"[^A-J]", "", letters))
-    return next((option.letter for option in options if option.text == " ".join(text.split())), text and "?")
+    return next((option.letter for option in options if option.text == " ".join(text.split())), text and _NO_LETTER)
 
 
 def _is_ambiguous(key: Any, options: tuple[Option, ...], first: int) -> bool:

@@ -45,6 +45,8 @@ def column_names(path: Path) -> list[str]:
 def _reader(path: Path) -> Callable[[Path], Iterator[Row | None]]:
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows, ".parquet": _parquet_rows}
     reader = readers.get(path.suffix.lower())
+    if path.is_dir():
+        raise UserError(f"{path} is a directory: must be a file of questions")
     if reader is None:
         raise UserError(f"cannot tell the format of {path}: its name should end with {', '.join(readers)}")
     return reader
