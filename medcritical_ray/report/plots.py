@@ -9,9 +9,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-BLUE, ORANGE = "#3b82c4", "#d9822b"
-"""Of middle brightness: they stand out from a white ground and from a black one."""
+BLUE = "#3b82c4"
+"""Of middle brightness: it stands out from a white ground and from a black one."""
 
 _INK = "#010203"
 """Stands for the page's own colour of text until the SVG is written."""
@@ -70,11 +71,25 @@ def plot_training(name: str, steps: Sequence[Mapping[str, float]]) -> str:
 
 
 def _draw_curve(axes: Axes, title: str, points: Sequence[tuple[float, float]]) -> None:
+    """Each step faintly, since batches differ, and their running mean; what falls to a fraction, on a log scale."""
     drawn = thinned(points)
-    axes.plot([x for x, _ in drawn], [y for _, y in drawn], color=BLUE, linewidth=1.2)
+    steps, values = zip(*drawn, strict=True)
+    axes.plot(steps, values, color=BLUE, linewidth=0.8, alpha=0.4, marker="" if len(drawn) > 1 else "o")
+    axes.plot(steps, running_mean(values), color=BLUE, linewidth=1.6)
+    if min(values) > 0 and max(values) > 10 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title(title, fontsize="medium")
     axes.set_xlabel("step")
     axes.grid(alpha=0.25)
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Of each value and those around it, a tenth of all."""
+    reach = len(values) // 20
+    return [fmean(values[max(0, place - reach) : place + reach + 1]) for place in range(len(values))]
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
