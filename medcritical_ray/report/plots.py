@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from medcritical_ray.phases import phase_name
+
 BLUE = "#3b82c4"
 """Of middle brightness: it stands out from a white ground and from a black one."""
 
@@ -30,6 +32,8 @@ _STYLE: dict[str, Any] = {
     "savefig.facecolor": "none",
     "legend.frameon": False,
 }
+_LEAST_SCALE = 0.75
+"""To which a narrow window shrinks a plot; further on it scrolls, so that its text can be read."""
 MAX_POINTS = 400
 """Of a curve: more would make the page large, not clearer."""
 _CURVES = {
@@ -43,7 +47,7 @@ _CURVES = {
 def plot_accuracy(points: Sequence[tuple[str, dict[str, Any], bool]]) -> str:
     """Accuracy with its 95 % interval, one point each: (name, proportion, whether the policy was adopted)."""
     with _style("accuracy"):
-        figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+        figure = Figure(figsize=(1.2 + 0.9 * len(points), 2.8), layout="constrained")
         axes = figure.subplots()
         for place, (_, share, adopted) in enumerate(points):
             low, high = 100 * (share["value"] - share["low"]), 100 * (share["high"] - share["value"])
@@ -108,7 +112,7 @@ def plot_seconds(rounds: Sequence[str], seconds: Mapping[str, Sequence[float]]) 
         axes = figure.subplots()
         left = [0.0] * len(rounds)
         for colour, (phase, values) in enumerate(shown.items()):
-            axes.barh(range(len(rounds)), values, left=left, label=phase.replace("_", " "), color=f"C{colour}")
+            axes.barh(range(len(rounds)), values, left=left, label=phase_name(phase), color=f"C{colour}")
             left = [start + value for start, value in zip(left, values, strict=True)]
         axes.set_yticks(range(len(rounds)), rounds)
         axes.invert_yaxis()
@@ -127,4 +131,5 @@ def _svg(figure: Figure) -> str:
     file = StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    least = f'<svg style="min-width: {_LEAST_SCALE * 72 * figure.get_figwidth():.0f}pt"'
+    return text[text.index("<svg") :].replace("<svg", least, 1).replace(_INK, "currentColor")
