@@ -25,10 +25,14 @@ def draw_study(figures: dict[str, Any], path: Path) -> None:
     axes = figure.subplots()
     for place, (arm, row) in enumerate(arms.items()):
         colour = "tab:blue" if arm in leading_arms(figures["comparisons"]) else "tab:grey"
-        axes.vlines(100 * row["mean_accuracy"]["value"], place - 0.35, place + 0.35, color=colour, alpha=0.5, linewidth=4)
+        axes.vlines(
+            100 * row["mean_accuracy"]["value"], place - 0.35, place + 0.35, color=colour, alpha=0.5, linewidth=4
+        )
         _draw_seeds(axes, place, row, colour)
     means = [f"{100 * row['mean_accuracy']['value']:.1f} %" for row in arms.values()]
-    axes.set_yticks(range(len(arms)), [f"{_TITLES.get(arm, arm)}\n{mean}" for arm, mean in zip(arms, means, strict=True)])
+    axes.set_yticks(
+        range(len(arms)), [f"{_TITLES.get(arm, arm)}\n{mean}" for arm, mean in zip(arms, means, strict=True)]
+    )
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.25)
     axes.set_xlabel(f"accuracy in % on {next(iter(arms.values()))['num_test']:,} test questions")

@@ -32,7 +32,7 @@ _STYLE: dict[str, Any] = {
     "savefig.facecolor": "none",
     "legend.frameon": False,
 }
-_LEAST_SCALE = 0.75
+_LEAST_SCALE = 0.7
 """To which a narrow window shrinks a plot; further on it scrolls, so that its text can be read."""
 MAX_POINTS = 400
 """Of a curve: more would make the page large, not clearer."""
@@ -47,7 +47,7 @@ _CURVES = {
 def plot_accuracy(points: Sequence[tuple[str, dict[str, Any], bool]]) -> str:
     """Accuracy with its 95 % interval, one point each: (name, proportion, whether the policy was adopted)."""
     with _style("accuracy"):
-        figure = Figure(figsize=(1.2 + 0.9 * len(points), 2.8), layout="constrained")
+        figure = Figure(figsize=(1.0 + 0.8 * len(points), 2.6), layout="constrained")
         axes = figure.subplots()
         for place, (_, share, adopted) in enumerate(points):
             low, high = 100 * (share["value"] - share["low"]), 100 * (share["high"] - share["value"])
@@ -70,24 +70,31 @@ def plot_training(name: str, steps: Sequence[Mapping[str, float]]) -> str:
     with _style(name):
         figure = Figure(figsize=(2.6 * len(shown), 1.9), layout="constrained")
         for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            _draw_curve(axes, _CURVES[key], [(step["step"], step[key]) for step in steps if step.get(key) is not None])
+            points = [(step["step"], step[key]) for step in steps if step.get(key) is not None]
+            _draw_curve(axes, _CURVES[key], points)
+            if key == "loss":
+                _spread(axes, [value for _, value in points])
         return _svg(figure)
 
 
 def _draw_curve(axes: Axes, title: str, points: Sequence[tuple[float, float]]) -> None:
-    """Each step faintly, since batches differ, and their running mean; what falls to a fraction, on a log scale."""
+    """Each step faintly, since batches differ, and their running mean."""
     drawn = thinned(points)
     steps, values = zip(*drawn, strict=True)
     axes.plot(steps, values, color=BLUE, linewidth=0.8, alpha=0.4, marker="" if len(drawn) > 1 else "o")
     axes.plot(steps, running_mean(values), color=BLUE, linewidth=1.6)
-    if min(values) > 0 and max(values) > 10 * min(values):
+    axes.set_title(title, fontsize="medium")
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.25)
+
+
+def _spread(axes: Axes, losses: Sequence[float]) -> None:
+    """A log scale for losses of which the first would flatten the rest."""
+    if min(losses) > 0 and max(losses) > 10 * min(losses):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_title(title, fontsize="medium")
-    axes.set_xlabel("step")
-    axes.grid(alpha=0.25)
 
 
 def running_mean(values: Sequence[float]) -> list[float]:
@@ -108,7 +115,7 @@ def plot_seconds(rounds: Sequence[str], seconds: Mapping[str, Sequence[float]]) 
     total = sum(map(sum, seconds.values()))
     shown = {phase: values for phase, values in seconds.items() if sum(values) > 0.01 * total}
     with _style("seconds"):
-        figure = Figure(figsize=(6.4, 0.42 * len(rounds) + 1.3), layout="constrained")
+        figure = Figure(figsize=(5.2, 0.42 * len(rounds) + 1.3), layout="constrained")
         axes = figure.subplots()
         left = [0.0] * len(rounds)
         for colour, (phase, values) in enumerate(shown.items()):

@@ -22,7 +22,7 @@ def study_table(figures: dict[str, Any]) -> str:
         "seeds on with its 95 % interval (Student's t over the seeds), and each seed's. p is of a permutation test",
         "over the questions, each with all its seeds; of single seeds, of McNemar's exact test. The teacher's calls,",
         "tokens and price are sums over the seeds, all else is their mean. Pairs are those that one iteration trains",
-        f"on. All but accuracy is of stage 2; the seconds of `{TRUNK}`, which is stage 1 alone, are of stage 1. Of phases",
+        f"on. All but accuracy is of stage 2; the seconds of `{TRUNK}`, which has none, are of stage 1. Of phases",
         "that were resumed they are those of the last process.",
         "",
         _row(_COLUMNS),
