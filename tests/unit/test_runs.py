@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ from jobs.self_play import accounted_for, play_to_the_end
 from jobs.terminal import print_contamination, print_stage_one, print_summary, wide_console
 from medcritical_ray.errors import RunFailed
 from medcritical_ray.files import write_json
-from medcritical_ray.prepare import contamination_path, read_contamination
-from medcritical_ray.questions.contamination import SharedStems, Twins
+from medcritical_ray.prepare import contamination_path
+from medcritical_ray.questions.contamination import Contamination, SharedStems, Twins
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run_list import run_row, runs_below
 from medcritical_ray.run_state import note_stage_one_alone, run_state
@@ -178,7 +177,7 @@ def test_the_last_table_has_no_column_without_a_figure_and_no_line_on_a_teacher_
     finished: RunDirectory, capsys: pytest.CaptureFixture[str]
 ):
     summary = json.loads(finished.summary_file.read_text())
-    tests = [summary["test"]["sft"], *summary["test"]["iterations"]]
+    tests = [summary["test"]["base"], summary["test"]["sft"], *summary["test"]["iterations"]]
     for figures in tests:
         figures["pass_at"] = {"1": 0.5, "2": 0.75}
     print_summary(wide_console(), summary)
@@ -194,14 +193,17 @@ def test_the_last_table_has_no_column_without_a_figure_and_no_line_on_a_teacher_
     assert "Teacher in stage 1: 3 calls, 1,200 prompt tokens, 400 written tokens, cost unknown." in printed
 
 
-def test_where_nothing_is_shared_no_examples_are_pointed_to(
-    finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    run = RunDirectory(Path(shutil.copytree(finished.path, tmp_path / "other")))
+TWINS = Twins("train-1", "test-0", "Case 1?")
+
+
+def test_where_nothing_is_shared_no_examples_are_pointed_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = RunDirectory(tmp_path)
+    contamination_path(run).parent.mkdir()
+    nothing, one = (SharedStems(num_stems=0, examples=[]), SharedStems(num_stems=1, examples=[TWINS]))
+    write_json(contamination_path(run), Contamination(splits={"train and test": nothing}, files={}, kept=False))
     print_contamination(wide_console(), run)
-    assert capsys.readouterr().out == "stems in two splits: train and dev 0, train and test 0, dev and test 0\n"
-    shared = {"train and test": SharedStems(num_stems=1, examples=[Twins("train-1", "test-0", "Case 1?")])}
-    write_json(contamination_path(run), replace(read_contamination(run), splits=shared))
+    assert capsys.readouterr().out == "stems in two splits: train and test 0\n"
+    write_json(contamination_path(run), Contamination(splits={"train and test": one}, files={}, kept=False))
     print_contamination(wide_console(), run)
     assert capsys.readouterr().out == (
         f"stems in two splits: train and test 1 (train-1 = test-0)\nexamples: {contamination_path(run)}\n"
