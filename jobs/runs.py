@@ -168,7 +168,7 @@ def _print_rows(console: "Console", rows: "list[RunRow]") -> None:
 
 
 def _cells(row: "RunRow") -> list[str]:
-    from jobs.terminal import phase_name
+    from medcritical_ray.phases import phase_name
 
     progress = row.progress
     done = [f"{progress.iteration} of {row.num_iterations}", phase_name(progress.phase)]

@@ -119,7 +119,7 @@ def print_study(console: "Console", figures: dict[str, Any], out: Path) -> None:
 
     from medcritical_ray.study.table import accuracy_text
 
-    table = Table("arm", "accuracy", "each seed", "over SFT", "p")
+    table = Table("arm", "accuracy", "each seed", "over stage 1", "p")
     for arm, row in figures["arms"].items():
         over = figures["comparisons"].get(arm, {}).get("sft")
         gain = [f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}"] if over else []

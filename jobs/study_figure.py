@@ -9,7 +9,7 @@ from medcritical_ray.files import atomic_path
 from medcritical_ray.study.arms import leading_arms
 
 _TITLES = {
-    "sft": "SFT (stage 1)",
+    "sft": "stage 1",
     "self_dpo": "self-correction DPO",
     "teacher_dpo": "teacher-correction DPO",
     "own_pairs_dpo": "own pairs DPO",
@@ -19,19 +19,24 @@ _TITLES = {
 
 
 def draw_study(figures: dict[str, Any], path: Path) -> None:
-    """Draws one row per arm: a bar to the mean, and for each seed a point with its 95 % interval (Wilson)."""
+    """Draws one row per arm: a line at the mean, and for each seed a point with its 95 % interval (Wilson)."""
     arms = figures["arms"]
     figure = Figure(figsize=(8, 0.7 * len(arms) + 1.2), layout="constrained")
     axes = figure.subplots()
     for place, (arm, row) in enumerate(arms.items()):
         colour = "tab:blue" if arm in leading_arms(figures["comparisons"]) else "tab:grey"
-        axes.barh(place, 100 * row["mean_accuracy"]["value"], height=0.6, color=colour, alpha=0.35)
+        axes.vlines(
+            100 * row["mean_accuracy"]["value"], place - 0.35, place + 0.35, color=colour, alpha=0.5, linewidth=4
+        )
         _draw_seeds(axes, place, row, colour)
-    axes.set_yticks(range(len(arms)), [_TITLES.get(arm, arm) for arm in arms])
+    means = [f"{100 * row['mean_accuracy']['value']:.1f} %" for row in arms.values()]
+    axes.set_yticks(
+        range(len(arms)), [f"{_TITLES.get(arm, arm)}\n{mean}" for arm, mean in zip(arms, means, strict=True)]
+    )
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
+    axes.grid(axis="x", alpha=0.25)
     axes.set_xlabel(f"accuracy in % on {next(iter(arms.values()))['num_test']:,} test questions")
-    axes.set_title("Bars: mean of the seeds. Points: each seed, with its 95 % interval.", fontsize="medium")
+    axes.set_title("Lines: mean of the seeds. Points: each seed, with its 95 % interval.", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

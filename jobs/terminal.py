@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medcritical_ray.fleet import ENGINE_DIED, ENGINE_RESTARTED, ENGINE_RETIRED, ENGINES_START, Note
+from medcritical_ray.phases import phase_name, round_name
 from medcritical_ray.prepare import QUESTIONS_PHASE, contamination_path, read_contamination
 from medcritical_ray.printable import printable
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
@@ -111,7 +112,7 @@ class TerminalProgress:
             self._sign(f"  {text}")
 
     def _title(self, iteration: int, phase: str) -> str:
-        return f"{stage_name(iteration)}: {phase_name(phase):14}"
+        return f"{round_name(iteration):11}: {phase_name(phase):14}"
 
 
 class EvaluationProgress(TerminalProgress):
@@ -126,44 +127,37 @@ class EvaluationProgress(TerminalProgress):
         return printable(phase)
 
 
-def stage_name(iteration: int) -> str:
-    return f"iteration {iteration}" if iteration else "stage 1    "
-
-
-def phase_name(phase: str) -> str:
-    return phase.replace("_", " ")
-
-
 def print_contamination(console: Console, run: RunDirectory) -> None:
-    """How many rows were set aside, what the run's splits and files share, and where examples stand; nothing for a run
-    that was started before such counts were kept."""
+    """How many rows were set aside, what the run's splits and files share, and where examples stand if they share any;
+    nothing for a run that was started before such counts were kept."""
     if not contamination_path(run).exists():
         return
     read = run.result(STAGE_ONE, QUESTIONS_PHASE)["read"]
     if read["quarantined"]:
         told = f"{read['quarantined']:,} of {read['rows']:,} rows of questions set aside"
         console.print(f"{told}: {run.quarantine / 'questions.parquet'}", soft_wrap=True)
-    lines = read_contamination(run).lines()
-    console.print(*lines, f"examples: {contamination_path(run)}", sep="\n", soft_wrap=True)
+    found = read_contamination(run)
+    examples = [f"examples: {contamination_path(run)}"] if found.is_any else []
+    console.print(*found.lines(), *examples, sep="\n", soft_wrap=True)
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The table that a run ends with."""
     test = summary["test"]
-    rows = [("base", test["base"]), ("SFT", test["sft"])]
-    rows += [(f"iteration {number}", figures) for number, figures in enumerate(test["iterations"], 1)]
+    rows = [("base", test["base"])]
+    rows += [(round_name(number), figures) for number, figures in enumerate([test["sft"], *test["iterations"]])]
     title = f"Accuracy on {summary['num_test']} test questions"
     console.print(_accuracy_table(title, rows), _pairs_table(summary), _seconds_table(summary))
     gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
     console.print(
-        f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over SFT on "
+        f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over stage 1 on "
         f"{summary['num_test']} test questions (McNemar p = {summary['p_value_final_vs_sft']:.2g})."
     )
     for number, rejected in enumerate(summary["versions"].get("rejected", ()), 1):
         if rejected:
             console.print(f"Iteration {number}: policy rejected: {rejected['why']}.", highlight=False, soft_wrap=True)
     for stage, charges in summary["teacher"].items():
-        if charges["calls"]:
+        if charges["prompt_tokens"]:  # of a teacher by rules there is nothing to tell
             console.print(f"Teacher in {phase_name(stage)}: {charges_line(charges)}.", soft_wrap=True)
 
 
@@ -184,7 +178,7 @@ def print_stage_one(console: Console, metrics: dict[str, Any], plays_on: str) ->
     """What stage 1 alone came to, and the command that plays stage 2."""
     base, sft = (metrics[phase]["test"] for phase in ("evaluate_base", "evaluate"))
     title = f"Accuracy on {sft['num_questions']} test questions"
-    console.print(_accuracy_table(title, [("base", base), ("SFT", sft)]))
+    console.print(_accuracy_table(title, [("base", base), (round_name(0), sft)]))
     console.print(f"Version 0 is published. Stage 2: {plays_on}", soft_wrap=True)
 
 
@@ -263,23 +257,31 @@ def _label_rows(figures: dict[str, Any], labels: Sequence[str]) -> dict[str, str
 
 
 def _accuracy_table(title: str, rows: Sequence[tuple[str, dict[str, Any] | None]]) -> Table:
-    table = Table(
-        "policy", "accuracy", "95 % interval", "parsed", "pass@K", "repaired", "by guessing", "broken", title=title
-    )
-    for name, figures in rows:
-        table.add_row(name, *(_accuracy_cells(figures) if figures else ["not trained"]))
+    """With the columns that some row has a figure for."""
+    cells = {name: _accuracy_cells(figures) if figures else {"accuracy": "not trained"} for name, figures in rows}
+    columns = list(dict.fromkeys(column for each in cells.values() for column in each))
+    table = Table("policy", *columns, title=title)
+    for name, each in cells.items():
+        table.add_row(name, *(each.get(column, "-") for column in columns))
     return table
 
 
-def _accuracy_cells(figures: dict[str, Any]) -> list[str]:
-    accuracy, passes = figures["accuracy"], figures.get("pass_at") or {}
-    best = [f"{100 * passes[k]:.1f} % (K={k})" for k in sorted(passes, key=int)[-1:]]
-    cells = [_percent(accuracy["value"]), f"{_percent(accuracy['low'])} to {_percent(accuracy['high'])}"]
-    cells += [_percent(figures["parse_rate"]["value"]), *(best or ["-"])]
-    if "wrong_to_right" not in figures:
-        return [*cells, "-", "-", "-"]
-    guessed = _percent(figures["wrong_to_right_by_guessing"])
-    return [*cells, _percent(figures["wrong_to_right"]["value"]), guessed, _percent(figures["right_to_wrong"]["value"])]
+def _accuracy_cells(figures: dict[str, Any]) -> dict[str, str]:
+    """Column -> text."""
+    accuracy, passes = figures["accuracy"], figures.get("pass_at")
+    cells = {
+        "accuracy": _percent(accuracy["value"]),
+        "95 % interval": f"{_percent(accuracy['low'])} to {_percent(accuracy['high'])}",
+        "parsed": _percent(figures["parse_rate"]["value"]),
+    }
+    if passes:
+        most = max(passes, key=int)
+        cells[f"pass@{most}"] = _percent(passes[most])
+    if "wrong_to_right" in figures:
+        cells["repaired"] = _percent(figures["wrong_to_right"]["value"])
+        cells["by guessing"] = _percent(figures["wrong_to_right_by_guessing"])
+        cells["broken"] = _percent(figures["right_to_wrong"]["value"])
+    return cells
 
 
 def _pairs_table(summary: dict[str, Any]) -> Table:

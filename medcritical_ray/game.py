@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError
 from medcritical_ray.out_of_memory import memory_remedy, words_of
+from medcritical_ray.phases import round_name
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.reviews import Reviewer
 from medcritical_ray.rollouts import Completion, Request
@@ -137,8 +138,7 @@ class Game(Session):
         remedy = memory_remedy(words_of(error), phase)
         if remedy and remedy not in cause:
             cause = f"{cause}: {remedy}"
-        where = f"iteration {iteration}" if iteration else "stage 1"
-        message = f"{where}, {phase}: {cause}; resume with: {self.resume_command}"
+        message = f"{round_name(iteration)}, {phase}: {cause}; resume with: {self.resume_command}"
         if isinstance(error, UserError):
             return UserError(f"{message} (or start a run of another run.name, where resuming refuses the change)")
         return RunFailed(message)

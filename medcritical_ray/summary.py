@@ -1,10 +1,10 @@
 """What a run came to: summary.json for scripts, and a table for people."""
 
-from collections import Counter
 from typing import Any
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.game import Game
+from medcritical_ray.phases import PHASES
 from medcritical_ray.policies import PolicyStore
 from medcritical_ray.reviews import Charges
 from medcritical_ray.run_directory import STAGE_ONE
@@ -83,10 +83,6 @@ def _num_tokens(result: dict[str, Any]) -> int:
 
 
 def _seconds(all_metrics: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds per phase, summed over stage 1 and the iterations."""
-    seconds: Counter[str] = Counter()
-    for metrics in all_metrics:
-        for phase, result in metrics.items():
-            if isinstance(result, dict) and "seconds" in result:
-                seconds[phase] += result["seconds"]
-    return dict(seconds)
+    """Seconds per phase, in the order in which phases run, summed over stage 1 and the iterations."""
+    results = {phase: [metrics[phase] for metrics in all_metrics if phase in metrics] for phase in PHASES}
+    return {phase: sum(each["seconds"] for each in found) for phase, found in results.items() if found}

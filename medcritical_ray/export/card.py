@@ -24,7 +24,7 @@ _METHOD = """\
 MedCritical ([arXiv 2509.23368](https://arxiv.org/abs/2509.23368)), as the package medcritical_ray carries it out.
 Stage 1: a teacher's two-level reasoning templates and corrections of mistakes, by supervised fine-tuning. Stage 2,
 repeated: the policy attempts questions, the exam's key grades the attempts, {repaired}and {trained}. A new version is
-kept unless it is worse on questions set aside for that (dev)."""
+adopted unless it is worse on questions set aside for that (dev)."""
 _READING = """\
 Accuracy is the share of the test questions that the policy answers rightly, decoding greedily; what is cut off or
 cannot be read counts as wrong. Repaired: repairs of wrong answers that reach the key, told that the answer is
@@ -97,7 +97,7 @@ def _opening(facts: Facts, form: Form, base: Base) -> str:
         f"**{NO_ADVICE}**",
         f"{what}: version {facts.policy.version} of the run {plain(facts.run)}, in which a small language model learns "
         "to answer medical exam questions from its own corrected mistakes.",
-        _verdict(facts.stage),
+        _standing(facts),
     ]
     if not facts.is_finished:
         done, all_of_them = facts.num_iterations_done, facts.config.run.num_iterations
@@ -105,14 +105,17 @@ def _opening(facts: Facts, form: Form, base: Base) -> str:
     return "\n\n".join(lines)
 
 
-def _verdict(stage: Stage) -> str:
+def _standing(facts: Facts) -> str:
+    """Where the version stands in its run."""
+    stage, latest = facts.stage, facts.latest_adopted
     if stage.is_adopted is None:
         return "The run has not decided whether it goes on with this version."
-    return (
-        "The run adopted this version."
-        if stage.is_adopted
-        else "The run did not adopt this version: on dev it was worse than the one before."
-    )
+    if not stage.is_adopted:
+        why = f": {stage.rejected}" if stage.rejected else ""
+        return f"The run did not adopt this version{why}."
+    if stage is not latest and latest:
+        return f"The run adopted this version, and others after it; its latest is version {latest.version}."
+    return f"It is the version that the run {'ended with' if facts.is_finished else 'has adopted last'}."
 
 
 def _results(facts: Facts) -> str:

@@ -11,6 +11,7 @@ from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.config import Config
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG
+from medcritical_ray.phases import round_name
 from medcritical_ray.policies import Policy, PolicyStore, verify_policy
 from medcritical_ray.prepare import QUESTIONS_PHASE, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
@@ -28,13 +29,14 @@ class Stage:
     """The policy of one stage of a run: its figures on test, and whether the run adopted it.
 
     `version` is None for the base student, `test` for a policy that is not evaluated or does not exist, and
-    `is_adopted` as long as that is not decided.
+    `is_adopted` as long as that is not decided. `rejected` is why a policy was not adopted.
     """
 
     name: str
     version: int | None
     test: dict[str, Any] | None
     is_adopted: bool | None
+    rejected: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,11 @@ class Facts:
     @property
     def stage(self) -> Stage:
         return self.stages[self.policy.version + 1]
+
+    @property
+    def latest_adopted(self) -> Stage | None:
+        """None before stage 1 is over."""
+        return next((stage for stage in reversed(self.stages) if stage.is_adopted), None)
 
     @property
     def name(self) -> str:
@@ -106,9 +113,16 @@ def facts_of(run: RunDirectory, policy: Policy) -> Facts:
 def _stages(run: RunDirectory, num_iterations: int) -> list[Stage]:
     stages = [Stage(name="base", version=None, test=_test(run, STAGE_ONE, "evaluate_base"), is_adopted=None)]
     for number in range(num_iterations + 1):
-        is_adopted = run.metrics(number)["adopted_version"] == number if run.is_finished(number) else None
-        name = f"iteration {number}" if number else "stage 1 (SFT)"
-        stages.append(Stage(name=name, version=number, test=_test(run, number, "evaluate"), is_adopted=is_adopted))
+        metrics = run.metrics(number) if run.is_finished(number) else {}
+        stages.append(
+            Stage(
+                name=round_name(number),
+                version=number,
+                test=_test(run, number, "evaluate"),
+                is_adopted=metrics["adopted_version"] == number if metrics else None,
+                rejected=(metrics.get("rejected") or {}).get("why", ""),
+            )
+        )
     return stages
 
 

@@ -43,6 +43,10 @@ class Contamination:
     files: dict[str, SharedStems]
     kept: bool
 
+    @property
+    def is_any(self) -> bool:
+        return any(stems.num_stems for stems in (*self.splits.values(), *self.files.values()))
+
     def lines(self) -> list[str]:
         """The same for people."""
         then = "used all the same: questions.keep_shared_stems" if self.kept else "left out of the former of each two"

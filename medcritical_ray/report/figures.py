@@ -6,6 +6,7 @@ from typing import Any
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.evaluation import by_label
+from medcritical_ray.phases import PHASES, round_name
 from medcritical_ray.prepare import split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
@@ -16,8 +17,6 @@ BLOCK_SIZE = 1000
 
 MAX_VALUES = 50
 """Of a label, those with most questions: one that numbers the questions would fill the page."""
-
-PHASES = ("teach", "draft", "generate", "correct", "pair", "train", "publish", "broadcast", "evaluate_base", "evaluate")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +32,7 @@ class Round:
 
     @property
     def name(self) -> str:
-        return f"iteration {self.iteration}" if self.iteration else "stage 1"
+        return round_name(self.iteration)
 
     @property
     def test(self) -> dict[str, Any] | None:

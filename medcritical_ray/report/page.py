@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path
+from medcritical_ray.phases import PHASES, phase_name, round_name
 from medcritical_ray.prepare import round_questions, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.report.figures import MAX_VALUES, PHASES, Round, RunFigures, run_figures
+from medcritical_ray.report.figures import MAX_VALUES, Round, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
 from medcritical_ray.report.trajectories import OUTCOMES, examples
 from medcritical_ray.run_directory import RunDirectory
@@ -40,15 +41,18 @@ def write_report(run: RunDirectory, path: Path) -> None:
 def render_report(run: RunDirectory) -> str:
     """The report as one HTML page that loads nothing from elsewhere. What models wrote is escaped."""
     figures = run_figures(run)
+    funnel = funnel_table(figures.rounds)
     shown, totals = examples(run, _rounds_with_questions(run, figures))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "proportion": proportion, "number": number}
+    environment.filters |= {"percent": percent, "proportion": proportion, "number": number, "phase_name": phase_name}
     return environment.from_string(_resource("page.html")).render(
         figures=figures,
         outcome=outcome_sentence(figures),
         history=history_sentence(figures.state, datetime.now(UTC)),
         plots=_plots(run, figures),
-        funnels=[funnel(each) for each in figures.rounds if each.iteration],
+        iterations=[each.name for each in figures.rounds if each.iteration],
+        funnel=funnel,
+        most=max((num or 0 for _, nums in funnel for num in nums), default=0) or 1,
         drops=drops_table(figures.rounds),
         phases=[phase for phase in PHASES if any(phase in each.phases for each in figures.rounds)],
         record=json.dumps(figures.record, indent=2, ensure_ascii=False),
@@ -79,7 +83,7 @@ def outcome_sentence(figures: RunFigures) -> str:
 
 def standing_sentence(state: RunState) -> str:
     """How an unfinished run stands, with a blank after it; nothing of one that is finished."""
-    where = f"{'iteration ' + str(state.iteration) if state.iteration else 'stage 1'}, {state.phase or 'begin'}"
+    where = f"{round_name(state.iteration)}, {phase_name(state.phase) or 'begin'}"
     cause = f" ({state.cause})" if state.cause else ""
     return {
         "finished": "",
@@ -107,30 +111,40 @@ def times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def funnel(each: Round) -> dict[str, Any]:
-    """From attempts to pairs, of one iteration: (stage, number), each as far as its phase is done."""
+def funnel_table(rounds: list[Round]) -> list[tuple[str, list[int | None]]]:
+    """From attempts to pairs: stage -> how many, in each self-iteration; None where that has not come so far."""
+    funnels = [_funnel(each) for each in rounds if each.iteration]
+    stages = dict.fromkeys(stage for counts in funnels for stage in counts)
+    return [(stage, [counts.get(stage) for counts in funnels]) for stage in stages]
+
+
+def _funnel(each: Round) -> dict[str, int]:
+    """Stage -> how many, of one iteration, as far as its phases are done."""
     generated, corrected, paired = (each.phases.get(name, {}) for name in ("generate", "correct", "pair"))
-    stages: list[tuple[str, int]] = []
+    stages: dict[str, int] = {}
     if generated:
-        stages += [
-            ("attempts", generated["num_trajectories"]),
-            ("right", generated.get("solve_right", 0)),
-            ("wrong, with an answer", generated.get("solve_wrong", 0)),
-            ("unfinished or unreadable", generated.get("solve_unreadable", 0)),
-        ]
+        stages |= {
+            "attempts": generated["num_trajectories"],
+            "right": generated.get("solve_right", 0),
+            "wrong, with an answer": generated.get("solve_wrong", 0),
+            "unfinished or unreadable": generated.get("solve_unreadable", 0),
+        }
     if corrected:
         tasks = Counter(
             {task: sum(v for k, v in corrected.items() if k.startswith(task)) for task in ("repair", "check")}
         )
-        stages += [
-            ("repairs", tasks["repair"]),
-            ("repairs that reach the key", corrected.get("repair_right", 0)),
-            ("checks", tasks["check"]),
-        ]
+        stages |= {
+            "repairs": tasks["repair"],
+            "repairs that reach the key": corrected.get("repair_right", 0),
+            "checks": tasks["check"],
+        }
     if paired:
-        stages += [("candidates", sum(paired["candidates"].values())), ("pairs made", sum(paired["pairs"].values()))]
-        stages += [("and from earlier iterations", paired["earlier_pairs"])]
-    return {"name": each.name, "stages": stages, "widest": max((num for _, num in stages), default=1) or 1}
+        stages |= {
+            "candidates": sum(paired["candidates"].values()),
+            "pairs made": sum(paired["pairs"].values()),
+            "pairs of earlier iterations": paired["earlier_pairs"],
+        }
+    return stages
 
 
 def drops_table(rounds: list[Round]) -> list[tuple[str, list[int]]]:
@@ -152,7 +166,10 @@ def proportion(share: dict[str, Any] | None) -> str:
 
 
 def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:,.2g}"
+    """As many digits as tell something; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else "< 0.1" if value else "0"
 
 
 def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:

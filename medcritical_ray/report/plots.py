@@ -9,9 +9,12 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-BLUE, ORANGE = "#3b82c4", "#d9822b"
-"""Of middle brightness: they stand out from a white ground and from a black one."""
+from medcritical_ray.phases import phase_name
+
+BLUE = "#3b82c4"
+"""Of middle brightness: it stands out from a white ground and from a black one."""
 
 _INK = "#010203"
 """Stands for the page's own colour of text until the SVG is written."""
@@ -29,6 +32,8 @@ _STYLE: dict[str, Any] = {
     "savefig.facecolor": "none",
     "legend.frameon": False,
 }
+_LEAST_SCALE = 0.7
+"""To which a narrow window shrinks a plot; further on it scrolls, so that its text can be read."""
 MAX_POINTS = 400
 """Of a curve: more would make the page large, not clearer."""
 _CURVES = {
@@ -42,7 +47,7 @@ _CURVES = {
 def plot_accuracy(points: Sequence[tuple[str, dict[str, Any], bool]]) -> str:
     """Accuracy with its 95 % interval, one point each: (name, proportion, whether the policy was adopted)."""
     with _style("accuracy"):
-        figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+        figure = Figure(figsize=(1.0 + 0.8 * len(points), 2.6), layout="constrained")
         axes = figure.subplots()
         for place, (_, share, adopted) in enumerate(points):
             low, high = 100 * (share["value"] - share["low"]), 100 * (share["high"] - share["value"])
@@ -65,16 +70,37 @@ def plot_training(name: str, steps: Sequence[Mapping[str, float]]) -> str:
     with _style(name):
         figure = Figure(figsize=(2.6 * len(shown), 1.9), layout="constrained")
         for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            _draw_curve(axes, _CURVES[key], [(step["step"], step[key]) for step in steps if step.get(key) is not None])
+            points = [(step["step"], step[key]) for step in steps if step.get(key) is not None]
+            _draw_curve(axes, _CURVES[key], points)
+            if key == "loss":
+                _spread(axes, [value for _, value in points])
         return _svg(figure)
 
 
 def _draw_curve(axes: Axes, title: str, points: Sequence[tuple[float, float]]) -> None:
+    """Each step faintly, since batches differ, and their running mean."""
     drawn = thinned(points)
-    axes.plot([x for x, _ in drawn], [y for _, y in drawn], color=BLUE, linewidth=1.2)
+    steps, values = zip(*drawn, strict=True)
+    axes.plot(steps, values, color=BLUE, linewidth=0.8, alpha=0.4, marker="" if len(drawn) > 1 else "o")
+    axes.plot(steps, running_mean(values), color=BLUE, linewidth=1.6)
     axes.set_title(title, fontsize="medium")
     axes.set_xlabel("step")
     axes.grid(alpha=0.25)
+
+
+def _spread(axes: Axes, losses: Sequence[float]) -> None:
+    """A log scale for losses of which the first would flatten the rest."""
+    if min(losses) > 0 and max(losses) > 10 * min(losses):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Of each value and those around it, a tenth of all."""
+    reach = len(values) // 20
+    return [fmean(values[max(0, place - reach) : place + reach + 1]) for place in range(len(values))]
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -89,11 +115,11 @@ def plot_seconds(rounds: Sequence[str], seconds: Mapping[str, Sequence[float]]) 
     total = sum(map(sum, seconds.values()))
     shown = {phase: values for phase, values in seconds.items() if sum(values) > 0.01 * total}
     with _style("seconds"):
-        figure = Figure(figsize=(6.4, 0.42 * len(rounds) + 1.3), layout="constrained")
+        figure = Figure(figsize=(5.2, 0.42 * len(rounds) + 1.3), layout="constrained")
         axes = figure.subplots()
         left = [0.0] * len(rounds)
         for colour, (phase, values) in enumerate(shown.items()):
-            axes.barh(range(len(rounds)), values, left=left, label=phase.replace("_", " "), color=f"C{colour}")
+            axes.barh(range(len(rounds)), values, left=left, label=phase_name(phase), color=f"C{colour}")
             left = [start + value for start, value in zip(left, values, strict=True)]
         axes.set_yticks(range(len(rounds)), rounds)
         axes.invert_yaxis()
@@ -112,4 +138,5 @@ def _svg(figure: Figure) -> str:
     file = StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    least = f'<svg style="min-width: {_LEAST_SCALE * 72 * figure.get_figwidth():.0f}pt"'
+    return text[text.index("<svg") :].replace("<svg", least, 1).replace(_INK, "currentColor")

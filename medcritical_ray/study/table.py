@@ -7,10 +7,10 @@ from typing import Any
 from medcritical_ray.study.arms import TRUNK, leading_arms
 
 _COLUMNS = (
-    *("arm", "accuracy", "each seed", "over SFT", "p", "pairs", "chosen right line by line", "right broken"),
-    *("wrong repaired", "teacher calls", "teacher tokens", "price", "rollout tokens", "training tokens", "seconds"),
+    *("arm", "accuracy", "each seed", "over stage 1", "p", "pairs", "chosen right line by line", "repaired"),
+    *("broken", "teacher calls", "teacher tokens", "price", "rollout tokens", "training tokens", "seconds"),
 )
-_CORRECTOR_FIGURES = ("right_to_wrong", "wrong_to_right")
+_CORRECTOR_FIGURES = ("wrong_to_right", "right_to_wrong")
 _PAIRED_COLUMNS = ("arm", "over", "points", "p", "points, each seed", "p, each seed")
 
 

@@ -17,7 +17,7 @@ from jobs.options import policy_directory, run_and_version
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.export.card import NO_ADVICE, model_card, open_points, plain
-from medcritical_ray.export.facts import Facts, chosen_policy, facts_of
+from medcritical_ray.export.facts import Facts, Stage, chosen_policy, facts_of
 from medcritical_ray.export.origins import UNKNOWN, Base, base_of
 from medcritical_ray.files import atomic_directory, read_json, write_json
 from medcritical_ray.run_directory import RunDirectory
@@ -101,7 +101,7 @@ def test_the_figures_and_the_paired_test_are_those_of_the_run_s_summary(finished
 
 def test_the_card_shows_every_stage_with_counts_and_intervals(facts: Facts):
     rows = rows_of(card_of(facts)[1], "Results")
-    assert [row[0] for row in rows] == ["base", "stage 1 (SFT)", "iteration 1", "**iteration 2: this version**"]
+    assert [row[0] for row in rows] == ["base", "stage 1", "iteration 1", "**iteration 2: this version**"]
     test = facts.stages[3].test
     assert test is not None
     accuracy, repaired = test["accuracy"], test["wrong_to_right"]
@@ -128,23 +128,34 @@ def test_the_card_says_what_the_hub_and_a_reader_must_know(facts: Facts):
     assert rows_of(text, "Data and licences") == [
         ["the clinic, made up by medcritical\\_ray", "16", "16", "8", "Apache-2.0"]
     ]
-    assert "The run adopted this version." in text
+    assert "It is the version that the run ended with." in text
     assert "not finished" not in text
 
 
+UNDECIDED = Stage(name="iteration 2", version=2, test=None, is_adopted=None)
+
+
 def test_a_version_that_was_not_adopted_is_called_so(facts: Facts):
-    stage = dataclasses.replace(facts.stages[3], is_adopted=False)
+    stage = dataclasses.replace(facts.stages[3], is_adopted=False, rejected="accuracy on dev fell by 9.0 points")
     text = card_of(dataclasses.replace(facts, stages=[*facts.stages[:3], stage]))[1]
-    assert "The run did not adopt this version" in text
+    assert "The run did not adopt this version: accuracy on dev fell by 9.0 points." in text
     assert "**iteration 2: this version**, not adopted" in text
+
+
+def test_a_version_that_others_came_after_is_called_so(finished: RunDirectory):
+    facts = facts_of(finished, chosen_policy(finished, 1))
+    text = card_of(facts)[1]
+    assert "The run adopted this version, and others after it; its latest is version 2." in text
+    unfinished = dataclasses.replace(facts, stages=[*facts.stages[:3], UNDECIDED], is_finished=False)
+    assert "It is the version that the run has adopted last." in card_of(unfinished)[1]
 
 
 @pytest.mark.parametrize(
     ("killed_at", "version", "done", "evaluated", "decided"),
     [
         (9, 0, 0, ["base"], False),  # before stage 1 was evaluated
-        (16, 0, 0, ["base", "stage 1 (SFT)"], True),  # before version 1 was evaluated
-        (20, 1, 1, ["base", "stage 1 (SFT)", "iteration 1"], True),  # in iteration 2
+        (16, 0, 0, ["base", "stage 1"], True),  # before version 1 was evaluated
+        (20, 1, 1, ["base", "stage 1", "iteration 1"], True),  # in iteration 2
     ],
 )
 def test_of_an_unfinished_run_what_is_there_is_told(

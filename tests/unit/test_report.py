@@ -18,8 +18,8 @@ from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Trajectory
 from medcritical_ray.report import render_report, write_report
 from medcritical_ray.report.figures import run_figures
-from medcritical_ray.report.page import drops_table, funnel, outcome_sentence, proportion
-from medcritical_ray.report.plots import MAX_POINTS, thinned
+from medcritical_ray.report.page import drops_table, funnel_table, number, outcome_sentence, proportion
+from medcritical_ray.report.plots import MAX_POINTS, plot_training, running_mean, thinned
 from medcritical_ray.report.trajectories import MAX_BYTES_PER_OUTCOME, MAX_CHARS, PER_OUTCOME, outcome_of
 from medcritical_ray.run_directory import RunDirectory
 from medcritical_ray.run_state import run_state
@@ -127,11 +127,19 @@ def test_the_steps_of_every_training_are_drawn(finished: RunDirectory):
 
 
 def test_the_funnel_counts_what_was_written(finished: RunDirectory):
-    stages = dict(funnel(run_figures(finished).rounds[1])["stages"])
+    stages = {stage: nums[0] for stage, nums in funnel_table(run_figures(finished).rounds)}
     attempts = [t for b in range(2) for t in read_part(part_path(finished.iteration(1) / "attempts", b), Trajectory)]
     assert stages["attempts"] == len(attempts) == 16
     assert stages["right"] == sum(t.correct for t in attempts)
     assert stages["pairs made"] == sum(finished.result(1, "pair")["pairs"].values())
+
+
+def test_what_an_iteration_has_not_come_to_yet_is_left_blank(finished: RunDirectory):
+    first, second = run_figures(finished).rounds[1:]
+    phases = {"generate": second.phases["generate"]}
+    rows = dict(funnel_table([first, replace(second, phases=phases)]))
+    assert rows["attempts"] == [16, 16]
+    assert rows["pairs made"] == [sum(finished.result(1, "pair")["pairs"].values()), None]
 
 
 def test_drops_have_a_column_for_each_iteration(finished: RunDirectory):
@@ -203,6 +211,18 @@ def test_a_long_curve_is_drawn_by_means():
     assert thinned([]) == []
 
 
+def test_a_noisy_curve_has_its_running_mean():
+    means = running_mean([0.0] * 20 + [5.0] * 20)
+    assert means[17:23] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert (means[0], means[-1], running_mean([3.0])) == (0.0, 5.0, [3.0])
+
+
+def test_a_loss_that_falls_far_is_drawn_on_a_log_scale():
+    far, near = ([{"step": step, "loss": 3.0 / step} for step in range(1, last)] for last in (60, 5))
+    assert ">0.2<" in plot_training("far", far)
+    assert ">0.2<" not in plot_training("near", near)
+
+
 @pytest.mark.parametrize(
     ("was_correct", "corrected", "outcome"),
     [
@@ -237,6 +257,11 @@ def test_what_became_of_an_attempt(was_correct: bool, corrected: tuple[str, bool
 def test_a_proportion_of_nothing_is_a_dash():
     assert proportion({"k": 0, "n": 0, "value": 0.0, "low": 0.0, "high": 1.0}) == "–"
     assert proportion({"k": 1, "n": 2, "value": 0.5, "low": 0.095, "high": 0.905}) == "50.0 % [9.5, 90.5]"
+
+
+def test_a_number_has_as_many_digits_as_tell_something():
+    shown = {None: "–", 0: "0", 0.061: "< 0.1", 0.14: "0.1", 4.8: "4.8", 26.3: "26", 1208: "1,208"}
+    assert {value: number(value) for value in shown} == shown
 
 
 def test_a_run_of_another_version_is_refused_in_words(finished: RunDirectory, tmp_path: Path):

@@ -14,8 +14,11 @@ from fakes import RESUME_COMMAND, SKILLS, SmallRun, small_config
 
 from jobs.cli import main
 from jobs.self_play import accounted_for, play_to_the_end
-from jobs.terminal import print_stage_one, print_summary, wide_console
+from jobs.terminal import print_contamination, print_stage_one, print_summary, wide_console
 from medcritical_ray.errors import RunFailed
+from medcritical_ray.files import write_json
+from medcritical_ray.prepare import contamination_path
+from medcritical_ray.questions.contamination import Contamination, SharedStems, Twins
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run_list import run_row, runs_below
 from medcritical_ray.run_state import note_stage_one_alone, run_state
@@ -168,6 +171,43 @@ def test_stage_one_alone_has_stopped_as_asked_and_its_command_is_that_of_stage_t
     with game.run:
         play_to_the_end(game)
     assert run_row(game.run.path).state == "finished"
+
+
+def test_the_last_table_has_no_column_without_a_figure_and_no_line_on_a_teacher_who_wrote_by_rules(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+):
+    summary = json.loads(finished.summary_file.read_text())
+    tests = [summary["test"]["base"], summary["test"]["sft"], *summary["test"]["iterations"]]
+    for figures in tests:
+        figures["pass_at"] = {"1": 0.5, "2": 0.75}
+    print_summary(wide_console(), summary)
+    printed = capsys.readouterr().out
+    assert "pass@2" in printed
+    assert "Teacher in" not in printed
+    for figures in tests:
+        del figures["pass_at"]
+    summary["teacher"]["stage_1"] |= {"calls": 3, "prompt_tokens": 1200, "completion_tokens": 400, "cost": None}
+    print_summary(wide_console(), summary)
+    printed = capsys.readouterr().out
+    assert "pass@" not in printed
+    assert "Teacher in stage 1: 3 calls, 1,200 prompt tokens, 400 written tokens, cost unknown." in printed
+
+
+TWINS = Twins("train-1", "test-0", "Case 1?")
+
+
+def test_where_nothing_is_shared_no_examples_are_pointed_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = RunDirectory(tmp_path)
+    contamination_path(run).parent.mkdir()
+    nothing, one = (SharedStems(num_stems=0, examples=[]), SharedStems(num_stems=1, examples=[TWINS]))
+    write_json(contamination_path(run), Contamination(splits={"train and test": nothing}, files={}, kept=False))
+    print_contamination(wide_console(), run)
+    assert capsys.readouterr().out == "stems in two splits: train and test 0\n"
+    write_json(contamination_path(run), Contamination(splits={"train and test": one}, files={}, kept=False))
+    print_contamination(wide_console(), run)
+    assert capsys.readouterr().out == (
+        f"stems in two splits: train and test 1 (train-1 = test-0)\nexamples: {contamination_path(run)}\n"
+    )
 
 
 def test_a_policy_that_was_rejected_is_told_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

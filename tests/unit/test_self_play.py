@@ -18,6 +18,7 @@ from medcritical_ray.clinic.world import load_world
 from medcritical_ray.corrections import format_keep
 from medcritical_ray.errors import Diverged, RunFailed, Stopped, UserError
 from medcritical_ray.game import TEACHER_VERSION, Game, OnStep
+from medcritical_ray.phases import PHASES
 from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
 from medcritical_ray.reviews import Submission, Written
@@ -151,7 +152,9 @@ def test_the_summary_says_what_scripts_are_promised(finished: tuple[SmallRun, Ga
     assert accuracy["final"] == sum(right) / 8
     assert summary["num_test"] == 8
     assert 0 < summary["p_value_final_vs_sft"] <= 1
-    assert summary["seconds"].keys() == {*STAGE_ONE_PHASES, "pair"}
+    assert list(summary["seconds"]) == list(PHASES)
+    assert [phase for phase in PHASES if phase in STAGE_ONE_PHASES] == STAGE_ONE_PHASES
+    assert [phase for phase in PHASES if phase in SELF_ITERATION_PHASES] == SELF_ITERATION_PHASES
     assert summary["versions"]["published"] == [0, 1, 2]
     assert summary["versions"]["adopted"] == [1, 2]
     assert summary["versions"]["final"] == 2
