@@ -17,6 +17,7 @@ from textwrap import shorten
 from typing import Any
 
 import psutil
+
 # Only a driver may ask the same in public, and drivers come and go here.
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
