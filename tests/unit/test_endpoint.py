@@ -96,7 +96,7 @@ def test_runs_that_ask_the_same_endpoint_try_it_once(monkeypatch: pytest.MonkeyP
         return Config.model_validate({"teacher": {"corrections": corrections, "endpoint": asked}})
 
     tried: list[EndpointConfig] = []
-    monkeypatch.setattr(opening, "check_endpoint", tried.append)
+    monkeypatch.setattr("medcritical_ray.endpoint.access.check_endpoint", tried.append)
     configs = [config("big"), config("big", temperature=1.0), config("small"), config("unasked", "rules")]
     opening.check_reviewers((each, None) for each in configs)
     assert [each.model for each in tried] == ["big", "small"]
