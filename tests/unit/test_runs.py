@@ -17,7 +17,7 @@ from jobs.self_play import accounted_for, play_to_the_end
 from jobs.terminal import print_contamination, print_stage_one, print_summary, wide_console
 from medcritical_ray.errors import RunFailed
 from medcritical_ray.files import write_json
-from medcritical_ray.prepare import contamination_path
+from medcritical_ray.prepare import QUESTIONS_PHASE, contamination_path
 from medcritical_ray.questions.contamination import Contamination, SharedStems, Twins
 from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run_list import run_row, runs_below
@@ -199,6 +199,7 @@ TWINS = Twins("train-1", "test-0", "Case 1?")
 def test_where_nothing_is_shared_no_examples_are_pointed_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = RunDirectory(tmp_path)
     contamination_path(run).parent.mkdir()
+    run.mark_done(STAGE_ONE, QUESTIONS_PHASE, {"read": {"rows": 2, "quarantined": 0}})
     nothing, one = (SharedStems(num_stems=0, examples=[]), SharedStems(num_stems=1, examples=[TWINS]))
     write_json(contamination_path(run), Contamination(splits={"train and test": nothing}, files={}, kept=False))
     print_contamination(wide_console(), run)
