@@ -90,8 +90,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
 def _line(number: str, figure: dict[str, Any]) -> str:
     against = f", against {figure['against']}" if figure["against"] else ""
     values = f"{_told(figure['ours']):>12}{_told(figure['peer']):>12}{_told(figure['ratio']):>8}"
-    verdict = figure.get("why") or ("yes" if figure["met"] else "no")
-    target = f"{figure['reach']} {figure['target']:g}"
+    target = "" if figure["target"] is None else f"{figure['reach']} {figure['target']:g}"
+    verdict = figure.get("why") or ("yes" if figure["met"] else "no") if target else ""
     return f"{number:>3}  {figure['name'] + against:56}{figure['unit']:>14}{values}  {target:16}{verdict}"
 
 

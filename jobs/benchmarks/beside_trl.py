@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def settings(out: Path, config: "DpoConfig | SftConfig") -> dict[str, Any]:
-    """One pass over rows that lie in the order of the steps; each step's loss is kept."""
+    """One pass over rows that lie in the order of the steps; each step's loss is kept, and no bar is drawn."""
+    from datasets import disable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bars()
+    disable_progress_bar()
     return {
         "output_dir": str(out),
         "max_length": config.max_length_tokens,

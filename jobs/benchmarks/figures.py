@@ -12,12 +12,12 @@ class Goal:
     """What is measured, in which unit, against whom, and what the ratio is to reach.
 
     The ratio tells how many times better ours is, of rates and of seconds alike, unless it is `ours / peer` throughout.
-    Without a peer, it is our figure itself that is held to the target.
+    Without a peer, it is our figure itself that is held to the target; without a target, it is shown.
     """
 
     name: str
     unit: str
-    target: float
+    target: float | None = None
     peer: str = ""
     ratio: Literal["ours / peer", "peer / ours"] = "ours / peer"
     reach: Literal["at least", "at most"] = "at least"
@@ -48,6 +48,8 @@ class Figure:
 
     @property
     def is_met(self) -> bool:
+        if self.goal.target is None:
+            return True
         reached = self.ours if self.ratio is None else self.ratio
         return reached >= self.goal.target if self.goal.reach == "at least" else reached <= self.goal.target
 
