@@ -34,7 +34,6 @@ COMMANDS = {
     "runs": "list runs: how far each is, its accuracy, and the command to go on with",
     "train-base": "train the clinic's base student from nothing",
     "benchmark": "measure rollouts, trainings, broadcasts and whole iterations beside what one would take instead",
-    "bench-update": "time a weight update of a running engine against its restart",
     "bench-serve": "time serving while policies are swapped, beside vLLM's own server",
 }
 """One line per command; `self-play` is the module `jobs.self_play`, and so on."""

@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.model_files import weight_files
 from medcritical_ray.serving.tokenizer import write_tokenizer
 from medcritical_ray.vllm_settings import set_environment, vllm_settings
 
@@ -40,3 +42,18 @@ class BareEngine:
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - started
         return sum(len(output.outputs[0].token_ids) for output in outputs), seconds
+
+    def reload(self, policy: Path) -> float:
+        """The seconds of vLLM's own reload."""
+        started = time.perf_counter()
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(policy)})
+        self._llm.reset_prefix_cache()
+        return time.perf_counter() - started
+
+    def copy_bytes(self, policy: Path) -> float:
+        """The seconds that it takes to copy all weights, which are in memory, into one piece."""
+        files = [np.fromfile(path, dtype=np.uint8) for path in weight_files(policy)]
+        started = time.perf_counter()
+        packed = np.empty(sum(map(len, files)), dtype=np.uint8)
+        np.concatenate(files, out=packed)
+        return time.perf_counter() - started

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from medcritical_ray.config import SamplingConfig
     from medcritical_ray.game import Game
     from medcritical_ray.rollouts import Completion, Request
-    from medcritical_ray.run_directory import RunDirectory
 
 SIZES = (10_000, 100_000, 1_000_000)
 NUM_ATTEMPTS = 8
@@ -46,9 +45,7 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
         figures.append(Figure(goal=goal, ours_each=ours, peer_each=[each["s_per_1000"] for each in smallest]))
     largest = [each["peak_mib"] for each in rounds[max(SIZES)]]
     memory = Goal(name="peak memory of that process", unit="MiB", target=2048, reach="at most")
-    growth = Goal(
-        name="the same", unit="MiB", peer=f"with {min(SIZES):,} questions", target=1.1, reach="at most"
-    )
+    growth = Goal(name="the same", unit="MiB", peer=f"with {min(SIZES):,} questions", target=1.1, reach="at most")
     return [
         *figures,
         Figure(goal=memory, ours_each=largest),

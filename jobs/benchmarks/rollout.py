@@ -1,6 +1,5 @@
 """A rollout through the pool, beside one call of a bare vLLM with the same settings."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,7 @@ GOAL = Goal(
     peer="one bare vllm.LLM.generate",
     target=0.95,
 )
-WITHOUT_SEEDS = Goal(
-    name="the same", unit="tokens/s", peer="the same vLLM, with the seed of each request"
-)
+WITHOUT_SEEDS = Goal(name="the same", unit="tokens/s", peer="the same vLLM, with the seed of each request")
 NUM_QUESTIONS = 300
 """As an iteration of the demo has them, four attempts at each, in two blocks."""
 

@@ -44,7 +44,7 @@ def _run_s(scratch: Path) -> float:
             [sys.executable, "-m", "jobs.demo", *settings], stdout=log, stderr=log, env={**os.environ, **_NICE}
         )
         try:
-            while not any(directory.glob("*/iterations/*/*/*/part-*.parquet")):
+            while not any(directory.rglob("answers/part-*.parquet")):
                 has_ended = process.poll() is not None
                 if has_ended or time.perf_counter() > started + TIMEOUT_S:
                     raise RuntimeError(f"no token was written: {(directory / 'log').read_text()[-2000:]}")
