@@ -13,6 +13,5 @@ MODULES = {
     7: "scheduling",
     8: "pairing",
     9: "start",
-    10: "gpu",
 }
 """By the numbers of their rows."""
