@@ -103,8 +103,8 @@ class _RestartedTeam:
 
 
 class _Phases:
-    """Who is told how far it is; `before` is called before each phase that has engines of its own in scripts, and before
-    the training. Engines that take the new policy evaluate it, too."""
+    """Who is told how far it is; `before` is called before each phase that has engines of its own in scripts, and
+    before the training. Engines that take the new policy evaluate it, too."""
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self._before = before
