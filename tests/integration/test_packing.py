@@ -49,7 +49,7 @@ def test_a_packed_pair_has_the_log_probabilities_and_gradients_of_two_rows(tied_
 
 
 @pytest.mark.parametrize(
-    "key, value", [("layer_types", ["full_attention", "linear_attention"]), ("model_type", "mamba")]
+    ("key", "value"), [("layer_types", ["full_attention", "linear_attention"]), ("model_type", "mamba")]
 )
 def test_a_model_that_could_see_through_the_mask_reads_each_text_by_itself(
     tied_policies: tuple[Path, Path], key: str, value: object
