@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.repeats < 1:
         raise UserError(f"--repeats {args.repeats}: must be at least 1")
-    numbers = _numbers(args.only)
-    rows = _rows_of(args.json) if args.json else {}
+    numbers = numbers_of(args.only)
+    rows = rows_kept_in(args.json) if args.json else {}
     if args.json:
         check_writable(args.json, "--json")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would give way to others, and peers would not
@@ -57,7 +57,7 @@ def _measured(number: int, repeats: int) -> dict[str, Any]:
     return {**row, "num_cpus": os.cpu_count(), "load_before": load, "seconds": round(time.monotonic() - started, 1)}
 
 
-def _numbers(only: str) -> list[int]:
+def numbers_of(only: str) -> list[int]:
     from medcritical_ray.errors import UserError
 
     words = [word.strip() for word in only.split(",") if word.strip()]
@@ -66,7 +66,7 @@ def _numbers(only: str) -> list[int]:
     return sorted({int(word) for word in words}) or list(MODULES)
 
 
-def _rows_of(file: Path) -> dict[int, dict[str, Any]]:
+def rows_kept_in(file: Path) -> dict[int, dict[str, Any]]:
     """Those that an earlier call has kept."""
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import read_json
