@@ -63,8 +63,8 @@ def iter_parts(directory: Path, record_type: type[Record]) -> Iterator[Record]:
 
 
 def iter_columns(directory: Path, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
-    """Some columns of every part, in the order of the parts: a tenth of the time that records take. Raises UserError if
-    one cannot be read."""
+    """Some columns of every part, in the order of the parts: sooner than records. Raises UserError if one cannot be
+    read."""
     for path in part_paths(directory):
         with readable(path):
             table = pq.read_table(path, columns=list(columns), page_checksum_verification=True, partitioning=None)

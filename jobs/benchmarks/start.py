@@ -21,7 +21,7 @@ GOAL = Goal(
 HELP = Goal(name="medcritical --help", unit="s", target=1.0, reach="at most")
 TIMEOUT_S, POLL_S = 600.0, 0.01
 ONE_TOKEN = (
-    *("questions.num_train=40", "questions.num_dev=20", "questions.num_test=20", "questions.block_size=1"),
+    *("questions.num_dev=20", "questions.num_test=20", "questions.block_size=1"),
     *("generate.sampling.max_tokens=1", "engines.num_engines=1", "evaluate.corrected_share=0.0"),
 )
 """The demo, with blocks of one text of one token: the first that is kept comes at once after the first token."""
