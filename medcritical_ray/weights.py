@@ -40,14 +40,21 @@ OUTPUT_HEAD = "lm_head.weight"
 
 
 def read_blobs(directory: Path) -> list[np.ndarray]:
-    """The contents of a policy's safetensors files, each an array of uint8. They are compared with the manifest, if
-    there is one: raises UserError, naming the file that is damaged."""
-    blobs = {path: np.fromfile(path, dtype=np.uint8) for path in weight_files(directory)}
+    """The contents of a policy's safetensors files, each an array of uint8, mapped rather than read: fresh memory for
+    them took two seconds per gigabyte. They are compared with the manifest, if there is one: raises UserError, naming
+    the file that is damaged."""
+    blobs = {path: _mapped(path) for path in weight_files(directory)}
     recorded = read_manifest(directory).files if (directory / MANIFEST).exists() else {}
     for path, blob in blobs.items():
         if path.name in recorded and hashlib.sha256(blob.data).hexdigest() != recorded[path.name]:
             raise UserError(f"{path} is damaged: its SHA-256 is not that of the manifest")
     return list(blobs.values())
+
+
+def _mapped(path: Path) -> np.ndarray:
+    if not path.stat().st_size:  # a damaged one, which cannot be mapped
+        return np.empty(0, dtype=np.uint8)
+    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
 
 
 def checkpoint_names(directory: Path) -> set[str]:
