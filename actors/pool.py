@@ -40,12 +40,13 @@ class EnginePool:
         num_engines: int | None = None,
         max_lora_rank: int | None = None,
         mirror: Mirror | None = None,
+        seat: type[Seat] = Seat,
     ) -> None:
         self._max_in_flight = config.max_in_flight
         self._policy = served_policy(version, policy_dir)
         self._most = config.num_engines if num_engines is None else num_engines
         self._least = min(self._most, config.least_engines)
-        self._fleet = Fleet([Seat(f"{name}-{i}", config, max_lora_rank, mirror) for i in range(self._most)], config)
+        self._fleet = Fleet([seat(f"{name}-{i}", config, max_lora_rank, mirror) for i in range(self._most)], config)
         self._fleet.grow(self._least, self._policy)
 
     @property

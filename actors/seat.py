@@ -51,13 +51,7 @@ class Seat:
         """Puts a fresh engine here. It loads the policy that is current now, and has no older one to serve."""
         self._tell("start")
         self._num_starts += 1
-        actor_class: Any = EngineActor  # its decorator hides its options from the type checker
-        self._actor = actor_class.options(
-            name=f"{self.name}#{self._num_starts}",
-            num_cpus=self._config.num_cpus,
-            num_gpus=self._config.num_gpus,
-            label_selector=self._config.labels,
-        ).remote(self.name, self._mirror)
+        self._actor = self._new_actor()
         self._pulse = Pulse(self._actor, self._config.progress_timeout_s / _LOOKS_PER_LIMIT)
         self._await_change(policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
 
@@ -109,7 +103,7 @@ class Seat:
         """
         if self.health.is_there:
             self._tell("end")
-        ray.kill(self._actor)
+        self._kill_actor()
         self._actor = self._change = None
         return self._forget()
 
@@ -139,6 +133,18 @@ class Seat:
     @property
     def refs(self) -> list[Any]:
         return list(self._in_flight) if self._change is None else [self._change]
+
+    def _new_actor(self) -> Any:
+        actor_class: Any = EngineActor  # its decorator hides its options from the type checker
+        return actor_class.options(
+            name=f"{self.name}#{self._num_starts}",
+            num_cpus=self._config.num_cpus,
+            num_gpus=self._config.num_gpus,
+            label_selector=self._config.labels,
+        ).remote(self.name, self._mirror)
+
+    def _kill_actor(self) -> None:
+        ray.kill(self._actor)
 
     def _tell(self, event: Event, cause: str = "") -> None:
         if self._in_flight and cause:

@@ -34,7 +34,7 @@ COMMANDS = {
     "chaos": "play a run under random kills of its processes and nodes, and compare it with the same run undisturbed",
     "runs": "list runs: how far each is, its accuracy, and the command to go on with",
     "train-base": "train the clinic's base student from nothing",
-    "bench-update": "time a weight update of a running engine against its restart",
+    "benchmark": "measure rollouts, trainings, broadcasts and whole iterations beside what one would take instead",
     "bench-serve": "time serving while policies are swapped, beside vLLM's own server",
 }
 """One line per command; `self-play` is the module `jobs.self_play`, and so on."""

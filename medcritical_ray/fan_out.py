@@ -32,8 +32,12 @@ class OrderedBlocks(Generic[Key, Work, Result]):
         self._results: dict[int, Result] = {}
 
     def next_block(self) -> Block[Key, Work] | None:
-        """The block to work on next, lost ones first; None if there is none for now, or no room in the window."""
-        self._read_ahead()
+        """The block to work on next, lost ones first; None if there is none for now, or no room in the window.
+
+        Reads no more than that block: whoever waits for it need not wait for a window to be filled.
+        """
+        if not self._waiting:
+            self._read_one()
         return self._waiting.popleft() if self._waiting else None
 
     def put_back(self, block: Block[Key, Work]) -> None:
@@ -61,12 +65,19 @@ class OrderedBlocks(Generic[Key, Work, Result]):
         return self._is_read and not self._pending
 
     def _read_ahead(self) -> None:
-        while not self._is_read and len(self._pending) < self._window:
-            item = next(self._source, None)
-            if item is None:
-                self._is_read = True
-                return
-            block = Block(self._num_read, *item)
-            self._num_read += 1
-            self._pending.append(block)
-            self._waiting.append(block)
+        while self._read_one():
+            pass
+
+    def _read_one(self) -> bool:
+        """Whether there was one more, and room for it."""
+        if self._is_read or len(self._pending) >= self._window:
+            return False
+        item = next(self._source, None)
+        if item is None:
+            self._is_read = True
+            return False
+        block = Block(self._num_read, *item)
+        self._num_read += 1
+        self._pending.append(block)
+        self._waiting.append(block)
+        return True

@@ -9,7 +9,7 @@ from medcritical_ray.config import SamplingConfig
 from medcritical_ray.game import Role, Session
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Request, Turn
-from medcritical_ray.tables import count_rows, iter_parts, missing_parts, write_part
+from medcritical_ray.tables import count_rows, iter_columns, missing_parts, write_part
 
 
 def play(
@@ -49,8 +49,8 @@ def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:
 def count_trajectories(directory: Path) -> dict[str, Any]:
     """How many trajectories the parts hold, and how many of them have a right answer, a wrong one, or none."""
     counts: Counter[str] = Counter()
-    for trajectory in iter_parts(directory, Trajectory):
-        verdict = "right" if trajectory.correct else "wrong" if trajectory.answer else "unreadable"
-        counts[f"{trajectory.task}_{verdict}"] += 1
-        counts["num_tokens"] += trajectory.num_tokens
+    for part in iter_columns(directory, ("task", "correct", "answer", "num_tokens")):
+        for task, correct, answer in zip(part["task"], part["correct"], part["answer"], strict=True):
+            counts[f"{task}_{'right' if correct else 'wrong' if answer else 'unreadable'}"] += 1
+        counts["num_tokens"] += sum(part["num_tokens"])
     return {"num_trajectories": count_rows(directory), **dict(sorted(counts.items()))}

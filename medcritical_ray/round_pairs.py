@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from heapq import nsmallest
+from heapq import heappush, heappushpop, nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, 
     for number in range(1, iteration) if config.previous_share else ():
         game.run.check_left(number, "pair")
     earlier = [game.run.iteration(number) / "pairs" for number in range(1, iteration)]
-    draws = _write_candidates(game, iteration, questions, counts)
-    highest_draws = _highest_draws(draws, config, max_new=_max_new_pairs(config, earlier))
+    max_new = _max_new_pairs(config, earlier)
+    highest_draws = _write_candidates(game, iteration, questions, counts, max_new)
     made = _write_drawn(directory, questions.num_blocks, highest_draws, counts)
     num_wanted = round(config.previous_share / (1 - config.previous_share) * made.total())
     mixed_in = _earlier_pairs(earlier, iteration, num_wanted)
@@ -43,18 +43,39 @@ def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, 
 
 
 def _write_candidates(
-    game: Game, iteration: int, questions: QuestionSet, counts: PairingCounts
-) -> dict[PairSource, list[float]]:
-    """Writes every pair that could be made; returns the draws by source, one number in [0, 1) per candidate."""
-    directory = game.run.iteration(iteration)
-    draws: dict[PairSource, list[float]] = defaultdict(list)
+    game: Game, iteration: int, questions: QuestionSet, counts: PairingCounts, max_new: float
+) -> dict[PairSource, float]:
+    """Writes every pair that could be made; returns, by source, the highest draw that still finds room. A source short
+    of its share is not filled up by others."""
+    directory, config = game.run.iteration(iteration), game.config.pairing
+    # 0.29 * 100 is a little less than 29
+    lowest = {source: _LowestDraws(int(share * max_new + 1e-6)) for source, share in config.shares.items()}
     for block in range(questions.num_blocks):
         game.progress.advance("pairing", block, questions.num_blocks)
-        candidates = list(_candidates(directory, questions, block, game.config.pairing, counts))
+        candidates = list(_candidates(directory, questions, block, config, counts))
         write_part(directory / "candidates", block, candidates, PreferencePair)
         for pair, draw in _with_draws(candidates):
-            draws[pair.source].append(draw)
-    return draws
+            lowest[pair.source].add(draw)
+    return {source: draws.highest for source, draws in lowest.items()}
+
+
+class _LowestDraws:
+    """The lowest of the numbers that it is shown, as many as there is room for pairs: candidates may be millions."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._negatives: list[float] = []
+
+    def add(self, draw: float) -> None:
+        if len(self._negatives) < self._room:
+            heappush(self._negatives, -draw)
+        elif self._room:
+            heappushpop(self._negatives, -draw)
+
+    @property
+    def highest(self) -> float:
+        """Of those kept; below all draws if there is none."""
+        return -self._negatives[0] if self._negatives else -1.0
 
 
 def _candidates(
@@ -77,17 +98,6 @@ def _with_draws(candidates: Iterable[PreferencePair]) -> Iterator[tuple[Preferen
 def _max_new_pairs(config: PairsConfig, earlier: list[Path]) -> float:
     """Pairs of this round, at most: all of `max_pairs` unless there are earlier pairs to mix in."""
     return config.max_pairs * (1 - config.previous_share) if any(map(count_rows, earlier)) else config.max_pairs
-
-
-def _highest_draws(
-    draws: dict[PairSource, list[float]], config: PairsConfig, *, max_new: float
-) -> dict[PairSource, float]:
-    """By source, the highest draw that still finds room. A source short of its share is not filled up by others."""
-    highest: dict[PairSource, float] = {}
-    for source, values in draws.items():
-        room = int(config.shares[source] * max_new + 1e-6)  # 0.29 * 100 is a little less than 29
-        highest[source] = max(nsmallest(room, values), default=-1.0)
-    return highest
 
 
 def _write_drawn(

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from medcritical_ray.training.examples import DpoExample, Example, SftExample
+from medcritical_ray.training.packing import Packed, pack
 
 _STEPS_PER_GROUP = 8
 _NO_LABEL = -100
@@ -22,6 +23,7 @@ class Batch:
     `completion_mask` marks the tokens that a likelihood is taken over, and `num_tokens` counts them: for DPO, those of
     the chosen rows. `compared_mask` marks those that a preference is about: all, or all up to the end of a step.
     `reference_logps` is of shape (2, B), for chosen and rejected; empty where they are not known or not needed.
+    `packed` holds the same pairs for a model that reads what they share once.
     """
 
     input_ids: Tensor
@@ -31,6 +33,7 @@ class Batch:
     reference_logps: Tensor
     num_examples: int
     num_tokens: int
+    packed: Packed | None = None
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -41,6 +44,7 @@ class Batch:
             reference_logps=self.reference_logps.to(device),
             num_examples=self.num_examples,
             num_tokens=self.num_tokens,
+            packed=self.packed and self.packed.to(device),
         )
 
 
@@ -68,7 +72,8 @@ def dpo_batch(examples: Sequence[DpoExample], pad_token_id: int) -> Batch:
     for row, example in zip(compared_mask[: len(examples)], examples, strict=True):
         end = len(example.prompt_ids) + len(example.chosen_ids)
         row[end - example.num_rest_tokens : end] = 0
-    return _batch(tensors, compared_mask, torch.tensor(list(zip(*known, strict=True))), len(examples))
+    batch = _batch(tensors, compared_mask, torch.tensor(list(zip(*known, strict=True))), len(examples))
+    return replace(batch, packed=pack(examples, pad_token_id))
 
 
 def plan_steps(lengths: Sequence[int], num_steps: int, *, seed: int, epoch: int) -> list[list[int]]:

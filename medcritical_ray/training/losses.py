@@ -1,6 +1,6 @@
 """Losses and figures of SFT and DPO, as pure functions of log-probabilities.
 
-Letters of dimensions: B examples, T token positions, V vocabulary.
+Letters of dimensions: B examples, T token positions, V vocabulary, R rows and K columns of packed examples.
 """
 
 import torch
@@ -18,6 +18,15 @@ def token_logps(logits_BTV: Tensor, input_ids_BT: Tensor, completion_mask_BT: Te
     logps = -F.cross_entropy(logits_BTV[:, :-1][mask_BT].float(), input_ids_BT[:, 1:][mask_BT], reduction="none")
     logps_BT = torch.zeros(input_ids_BT.shape, dtype=logps.dtype, device=logps.device)
     return logps_BT.masked_scatter(F.pad(mask_BT, (1, 0)), logps)
+
+
+def logps_at(logits_RKV: Tensor, predicted_at: Tensor, input_ids_BT: Tensor, completion_mask_BT: Tensor) -> Tensor:
+    """As `token_logps`, where the tokens are predicted in R rows of K: `predicted_at` has, for each completion token in
+    the order of the mask, its place among all R * K."""
+    mask_BT = F.pad(completion_mask_BT[:, 1:].bool(), (1, 0))
+    logps = -F.cross_entropy(logits_RKV.flatten(0, 1)[predicted_at].float(), input_ids_BT[mask_BT], reduction="none")
+    logps_BT = torch.zeros(input_ids_BT.shape, dtype=logps.dtype, device=logps.device)
+    return logps_BT.masked_scatter(mask_BT, logps)
 
 
 def preference_margins(

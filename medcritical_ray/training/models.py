@@ -14,7 +14,8 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_adapter, is_adapter
 from medcritical_ray.policies import MANIFEST, Policy, read_manifest
 from medcritical_ray.training.batches import Batch
-from medcritical_ray.training.losses import token_logps
+from medcritical_ray.training.losses import logps_at, token_logps
+from medcritical_ray.training.packing import takes_packed
 from medcritical_ray.training.small_models import small_model
 
 
@@ -92,9 +93,22 @@ def fresh_student(
 
 
 def completion_logps(model: nn.Module, batch: Batch) -> Tensor:
-    """The log-probability of each completion token, logps_BT: a forward pass, and `token_logps`."""
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-    return token_logps(logits, batch.input_ids, batch.completion_mask)
+    """The log-probability of each completion token, logps_BT: a forward pass, and `token_logps`.
+
+    What the texts of a pair share is read once, if the model can do so.
+    """
+    packed = batch.packed
+    if packed is None or not takes_packed(getattr(model, "module", model).config):
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        return token_logps(logits, batch.input_ids, batch.completion_mask)
+    logits = model(
+        input_ids=packed.input_ids,
+        attention_mask=packed.attention_mask,
+        position_ids=packed.position_ids,
+        logits_to_keep=packed.columns,
+        use_cache=False,
+    ).logits
+    return logps_at(logits, packed.predicted_at, batch.input_ids, batch.completion_mask)
 
 
 def _on(device: torch.device, model: Any) -> Any:
