@@ -34,7 +34,7 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
 class _Sides:
     def __init__(self, scratch: Path) -> None:
         from medcritical_ray.chat import load_tokenizer
-        from medcritical_ray.clinic.student import base_student_dir
+        from medcritical_ray.clinic.base import base_student_dir
         from medcritical_ray.training.examples import dpo_examples
 
         self.policy, self.scratch = base_student_dir(), scratch
@@ -62,7 +62,8 @@ class _Sides:
         return self._num_trained / seconds
 
     def peer(self) -> float:
-        from trl import DPOConfig, DPOTrainer
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.dpo_trainer import DPOTrainer
 
         model, rows = self._model(), self._rows()
         trainer = DPOTrainer(

@@ -6,7 +6,7 @@ from pathlib import Path
 if __name__ == "__main__":
     from actors.cluster import connected
     from jobs.benchmarks import clinic
-    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.clinic.base import base_student_dir
     from medcritical_ray.config import SamplingConfig
     from medcritical_ray.engine import Engine
     from medcritical_ray.rollouts import Request

@@ -80,7 +80,7 @@ def play_round(directory: Path, num_questions: int) -> dict[str, float]:
 
 def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
     """A game whose engines have their texts ready, and whose pairs are of the student's own attempts alone."""
-    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.clinic.base import base_student_dir
     from medcritical_ray.clinic.teacher import ClinicTeacher
     from medcritical_ray.clinic.world import load_world
     from medcritical_ray.game import Game

@@ -28,13 +28,13 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
     """One engine each, side by side: the pool's is asked over Ray; the other one's time is taken within its process."""
     from actors.cluster import connected
     from actors.pool import EnginePool
-    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.clinic.base import base_student_dir
     from medcritical_ray.question_set import QuestionSet
     from medcritical_ray.questions import write_questions
 
     write_questions(scratch / "questions.parquet", clinic.questions(NUM_QUESTIONS))
     with connected(clinic.demo_config().cluster, scratch) as cluster:
-        engines = {"num_engines": 1, "num_gpus": float(cluster.num_gpus >= 2)}
+        engines: dict[str, object] = {"num_engines": 1, "num_gpus": float(cluster.num_gpus >= 2)}
         config = clinic.demo_config(engines=engines)
         questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
         with EnginePool(config.engines, 0, base_student_dir(), name="rollout") as pool:
@@ -52,7 +52,7 @@ class _Sides:
         import ray
 
         from jobs.benchmarks.bare import BareEngine
-        from medcritical_ray.clinic.student import base_student_dir
+        from medcritical_ray.clinic.base import base_student_dir
         from medcritical_ray.prompts import solve_prompt
 
         self.pool, self.questions, self.config, self.scratch = pool, questions, config, scratch
@@ -66,7 +66,7 @@ class _Sides:
         self.num_played = 0
 
     def pool_rate(self) -> float:
-        from medcritical_ray.clinic.student import base_student_dir
+        from medcritical_ray.clinic.base import base_student_dir
 
         self.num_played += 1
         self.pool.broadcast(self.num_played, base_student_dir())  # as before each rollout of a run: no prefix is kept

@@ -60,7 +60,7 @@ class _Run:
 
     def attempts_per_s(self) -> float:
         from actors.pool import EnginePool
-        from medcritical_ray.clinic.student import base_student_dir
+        from medcritical_ray.clinic.base import base_student_dir
 
         number = len(self.driver_s)
         with EnginePool(

@@ -30,7 +30,7 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
 class _Sides:
     def __init__(self, scratch: Path) -> None:
         from medcritical_ray.chat import load_tokenizer
-        from medcritical_ray.clinic.student import base_student_dir
+        from medcritical_ray.clinic.base import base_student_dir
         from medcritical_ray.training.examples import sft_examples
 
         self.policy, self.scratch = base_student_dir(), scratch
@@ -62,7 +62,8 @@ class _Sides:
         return sum(self.lengths) / seconds
 
     def peer(self) -> float:
-        from trl import SFTConfig, SFTTrainer
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
 
         model, rows = self._model(), self._rows()
         trainer = SFTTrainer(

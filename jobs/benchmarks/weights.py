@@ -108,12 +108,15 @@ def _random_policy(scratch: Path) -> Path:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     from medcritical_ray.chat import load_tokenizer
-    from medcritical_ray.clinic.student import base_student_dir
+    from medcritical_ray.clinic.base import base_student_dir
     from medcritical_ray.policies import PolicyStore
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(base_student_dir())
-    config = Qwen2Config(**ARCHITECTURE, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(scratch / "made")
+    shape: dict[str, Any] = {**ARCHITECTURE}
+    config = Qwen2Config(**shape, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model: Any = Qwen2ForCausalLM(config)
+    model.to(torch.bfloat16)
+    model.save_pretrained(scratch / "made")
     tokenizer.save_pretrained(scratch / "made")
     return PolicyStore(scratch / "policies").publish(0, scratch / "made", parent=None, metrics={}).path
