@@ -23,8 +23,8 @@ from ray.exceptions import RayError
 from actors.metrics import gauges_repeated
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
-from medcritical_ray.fit import ClusterResources
-from medcritical_ray.placement import Labels, Node
+from medcritical_ray.planning.fit import ClusterResources
+from medcritical_ray.planning.placement import Labels, Node
 
 _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would package the working directory by itself

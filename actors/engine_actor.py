@@ -7,12 +7,12 @@ from contextlib import contextmanager
 import ray
 
 from medcritical_ray.config import EnginesConfig, SamplingConfig
-from medcritical_ray.engine import Engine
-from medcritical_ray.mirror import Mirror
-from medcritical_ray.node_copies import bring
+from medcritical_ray.engines.engine import Engine
+from medcritical_ray.engines.served import ServedPolicy, check_weights
+from medcritical_ray.engines.weights import Blob
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.served import ServedPolicy, check_weights
-from medcritical_ray.weights import Blob
+from medcritical_ray.store.mirror import Mirror
+from medcritical_ray.store.node_copies import bring
 
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"watch": 1})  # type: ignore[call-overload]  # no stub

@@ -7,9 +7,18 @@ import ray
 
 from actors.seat import Answer, RequestBlock, Seat
 from medcritical_ray.config import EnginesConfig
+from medcritical_ray.engines.fleet import (
+    EngineState,
+    Note,
+    is_misconfigured,
+    note_news,
+    num_left,
+    num_started,
+    told,
+    unnoted,
+)
+from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.errors import RunFailed, WaitTimeout
-from medcritical_ray.fleet import EngineState, Note, is_misconfigured, note_news, num_left, num_started, told, unnoted
-from medcritical_ray.served import ServedPolicy
 
 _LOOK_S = 1.0
 """Seconds between two looks at what engines do not answer."""

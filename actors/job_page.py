@@ -12,7 +12,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # it is compiled
 from ray.dashboard.modules.job.common import JOB_ID_METADATA_KEY, JobInfoStorageClient
 
-from medcritical_ray.audience import Listener
+from medcritical_ray.telling.audience import Listener
 
 
 def submission_id() -> str | None:

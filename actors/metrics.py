@@ -7,9 +7,9 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from medcritical_ray.audience import Listener
-from medcritical_ray.metrics import METRICS, Metric, Reading
-from medcritical_ray.readings import of_phase, phase_readings, step_readings
+from medcritical_ray.telling.audience import Listener
+from medcritical_ray.telling.metrics import METRICS, Metric, Reading
+from medcritical_ray.telling.readings import of_phase, phase_readings, step_readings
 
 _REPEATED_AFTER_S = 5.0
 

@@ -9,12 +9,12 @@ import ray
 from actors.fleet import Fleet
 from actors.seat import Seat
 from medcritical_ray.config import EnginesConfig, SamplingConfig
-from medcritical_ray.fan_out import OrderedBlocks
-from medcritical_ray.fleet import EngineState, Note, num_engines_wanted
-from medcritical_ray.mirror import Mirror
+from medcritical_ray.engines.fan_out import OrderedBlocks
+from medcritical_ray.engines.fleet import EngineState, Note, num_engines_wanted
+from medcritical_ray.engines.served import served_policy
+from medcritical_ray.engines.weights import read_blobs
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.served import served_policy
-from medcritical_ray.weights import read_blobs
+from medcritical_ray.store.mirror import Mirror
 
 Key = TypeVar("Key", bound=Hashable)
 Work = OrderedBlocks[Any, list[Request], list[Completion]]
@@ -26,8 +26,8 @@ class EnginePool:
 
     Needs a Ray that is initialised. `name` begins the names of the engines and must differ between pools. `mirror` is
     the run's, where policies are fetched from by machines that do not have them. An engine that fails or does not move
-    is replaced until it is retired (medcritical_ray/health.py), and others take its work. Every wait ends: with the
-    UserError that an engine raises, or as Fleet.attend says.
+    is replaced until it is retired (medcritical_ray/engines/health.py), and others take its work. Every wait ends: with
+    the UserError that an engine raises, or as Fleet.attend says.
     """
 
     def __init__(

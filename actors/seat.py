@@ -11,13 +11,13 @@ from ray.exceptions import RayActorError, RayError
 from actors.engine_actor import EngineActor
 from actors.pulse import Pulse
 from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engines.fan_out import Block
+from medcritical_ray.engines.fleet import EngineState
+from medcritical_ray.engines.health import Event, Failure, Health, overdue
+from medcritical_ray.engines.served import ServedPolicy, StaleVersion
 from medcritical_ray.errors import UserError
-from medcritical_ray.fan_out import Block
-from medcritical_ray.fleet import EngineState
-from medcritical_ray.health import Event, Failure, Health, overdue
-from medcritical_ray.mirror import Mirror
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.served import ServedPolicy, StaleVersion
+from medcritical_ray.store.mirror import Mirror
 
 RequestBlock = Block[Any, list[Request]]
 Answer = tuple[RequestBlock, list[Completion]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from medcritical_ray.config import Config
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.serving.app import make_app
 from medcritical_ray.serving.keys import read_keys
 from medcritical_ray.serving.log import show_errors

@@ -11,8 +11,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import MedCriticalError, UserError, WaitTimeout
-from medcritical_ray.locations import is_uri, runs_root
-from medcritical_ray.remote import Remote
+from medcritical_ray.store.locations import is_uri, runs_root
+from medcritical_ray.store.remote import Remote
 
 
 def check_storage(config: Config) -> None:

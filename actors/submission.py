@@ -22,7 +22,7 @@ from ray.util.state.exception import RayStateApiException
 
 from actors.cluster import node_of
 from medcritical_ray.errors import RunFailed, UserError
-from medcritical_ray.fit import ClusterResources
+from medcritical_ray.planning.fit import ClusterResources
 
 _ANSWER_S = 10
 _NUM_NAMED = 3

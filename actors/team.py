@@ -10,12 +10,12 @@ from actors.metrics import RunMetrics
 from actors.pool import EnginePool
 from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
-from medcritical_ray.fleet import ENGINES_START, Note, fleet_readings, unnoted
+from medcritical_ray.engines.fleet import ENGINES_START, Note, fleet_readings, unnoted
+from medcritical_ray.engines.served import max_lora_rank
 from medcritical_ray.game import OnStep, Role
-from medcritical_ray.metrics import BROADCAST_SECONDS, TOKENS, Metric, Reading
-from medcritical_ray.mirror import mirror_of
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.served import max_lora_rank
+from medcritical_ray.store.mirror import mirror_of
+from medcritical_ray.telling.metrics import BROADCAST_SECONDS, TOKENS, Metric, Reading
 
 
 class RayTeam:

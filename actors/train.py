@@ -32,9 +32,9 @@ from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
 from medcritical_ray.files import atomic_directory, put_in_place
 from medcritical_ray.game import OnStep
-from medcritical_ray.mirror import Mirror
-from medcritical_ray.placement import written
-from medcritical_ray.tables import count_rows, part_paths, take_rows
+from medcritical_ray.planning.placement import written
+from medcritical_ray.run.tables import count_rows, part_paths, take_rows
+from medcritical_ray.store.mirror import Mirror
 
 _POLL_S = 0.2
 _GRACE_S = 30.0

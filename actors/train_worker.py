@@ -16,9 +16,9 @@ import ray.train.torch
 from medcritical_ray.config import DpoConfig, SftConfig
 from medcritical_ray.errors import MedCriticalError, StorageFailed, WaitTimeout
 from medcritical_ray.files import stored
-from medcritical_ray.mirror import Mirror
-from medcritical_ray.node_copies import bring_whole
 from medcritical_ray.records import Demonstration, PreferencePair
+from medcritical_ray.store.mirror import Mirror
+from medcritical_ray.store.node_copies import bring_whole
 
 if TYPE_CHECKING:
     from medcritical_ray.training.prepare import Prepared

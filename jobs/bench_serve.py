@@ -21,7 +21,7 @@ from jobs.servers import free_port, running
 
 if TYPE_CHECKING:
     from medcritical_ray.config import Config
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
 
 SUMMARY = "time serving while policies are swapped, beside vLLM's own server"
 EXAMPLES = (
@@ -113,8 +113,8 @@ def make_run(path: Path, policy: Path, config: "Config", *, num_versions: int, n
     from safetensors.torch import load_file, save_file
 
     from medcritical_ray.model_files import weight_files
-    from medcritical_ray.policies import PolicyStore
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
+    from medcritical_ray.run.policies import PolicyStore
 
     record = config.model_dump(mode="json")
     run = RunDirectory.create(path, config=record, seeds={}, fingerprints={}, resume_command="")
@@ -135,7 +135,7 @@ def make_run(path: Path, policy: Path, config: "Config", *, num_versions: int, n
 @contextmanager
 def swapped(run: "RunDirectory", every_s: float) -> Iterator[None]:
     """While the block lasts, the run adopts its next version every so many seconds, up to the last that there is."""
-    from medcritical_ray.policies import PolicyStore
+    from medcritical_ray.run.policies import PolicyStore
 
     ended, last = threading.Event(), PolicyStore(run.policies).versions()[-1]
 
@@ -158,7 +158,7 @@ def swapped(run: "RunDirectory", every_s: float) -> Iterator[None]:
 @contextmanager
 def vllm_server(policy: Path, config: "Config", tokenizer: Path, port: int) -> Iterator[None]:
     """vLLM's own server with the same settings, once it answers, as the model `policy`."""
-    from medcritical_ray.vllm_settings import vllm_settings
+    from medcritical_ray.engines.vllm_settings import vllm_settings
 
     settings = vllm_settings(policy, config.engines, None, max_loras=1)
     settings |= {"tokenizer": tokenizer, "served_model_name": "policy", "generation_config": "vllm"}

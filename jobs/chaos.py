@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def checked_config(args: argparse.Namespace) -> "Config":
     """Raises UserError if it is not one for several nodes on this machine."""
     from medcritical_ray.config_files import load_config
-    from medcritical_ray.locations import is_uri
+    from medcritical_ray.store.locations import is_uri
 
     config = load_config(args.config, args.set)
     if is_uri(config.run.directory):

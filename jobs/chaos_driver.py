@@ -12,7 +12,7 @@ import psutil
 
 from jobs.cli import EXIT_USER_ERROR
 from medcritical_ray.errors import UserError
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 STANDSTILL_S = 10.0
 """A driver that took no time of a CPU for so long stands still: a healthy one looks around several times a second."""

@@ -10,8 +10,8 @@ from actors.local_cluster import LocalCluster, words_of
 from jobs.chaos_driver import Driver
 from medcritical_ray.chaos.schedule import Phase, Target
 from medcritical_ray.chaos.sighting import Sighting
-from medcritical_ray.remote import is_hidden
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.store.remote import is_hidden
 
 _ENGINE, _STARTING_ENGINE, _WORKER = "ray::EngineActor", "ray::EngineActor.start", "ray::RayTrainWorker"
 """How Ray's processes call themselves: by their actor's class, and by the method that it is at."""

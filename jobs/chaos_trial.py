@@ -16,7 +16,7 @@ from medcritical_ray.chaos.outcome import Outcome
 from medcritical_ray.chaos.schedule import Kill, Phase, is_due
 from medcritical_ray.chaos.sighting import Sighting, Strike, has_recovered
 from medcritical_ray.phases import round_name
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 _LOOK_S = 0.5
 

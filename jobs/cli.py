@@ -181,7 +181,7 @@ def _check_words(argv: Sequence[str]) -> None:
 
 def _check_paths(args: argparse.Namespace) -> None:
     """Raises UserError if a URI is given for a path: commands read and write directories."""
-    from medcritical_ray.locations import is_uri
+    from medcritical_ray.store.locations import is_uri
 
     for value in vars(args).values():
         for path in value if isinstance(value, list) else [value]:

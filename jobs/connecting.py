@@ -11,7 +11,7 @@ from jobs.cli import note
 
 if TYPE_CHECKING:
     from medcritical_ray.config import ClusterConfig
-    from medcritical_ray.fit import ClusterResources
+    from medcritical_ray.planning.fit import ClusterResources
 
 
 def address_of(config: "ClusterConfig") -> str | None:

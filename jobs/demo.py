@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from jobs.self_play import play
     from medcritical_ray.config_files import load_config
     from medcritical_ray.opening import run_path
-    from medcritical_ray.run_directory import RunDirectory
-    from medcritical_ray.run_lock import new_lock
+    from medcritical_ray.run.directory import RunDirectory
+    from medcritical_ray.run.lock import new_lock
 
     config = load_config(CONFIG, args.set)
     run = RunDirectory(run_path(config))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from medcritical_ray.config import EndpointConfig
-    from medcritical_ray.distilled import Distilled
-    from medcritical_ray.endpoint.responses import ResponseStore
     from medcritical_ray.records import Question
+    from medcritical_ray.teaching.distilled import Distilled
+    from medcritical_ray.teaching.endpoint.responses import ResponseStore
 
 SUMMARY = "have a large model write the templates of stage 1, within a budget"
 EXAMPLES = (
@@ -39,14 +39,14 @@ def run(args: argparse.Namespace) -> int:
     """
     from jobs.terminal import wide_console
     from medcritical_ray.config_files import load_config
-    from medcritical_ray.distilled import LEDGER, RESPONSES, write_distilled
-    from medcritical_ray.endpoint.access import check_endpoint
-    from medcritical_ray.endpoint.budget import ledger
-    from medcritical_ray.endpoint.responses import ResponseStore
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import check_writable, write_json
     from medcritical_ray.prepare import prepare_questions
-    from medcritical_ray.run_lock import RunLock
+    from medcritical_ray.run.lock import RunLock
+    from medcritical_ray.teaching.distilled import LEDGER, RESPONSES, write_distilled
+    from medcritical_ray.teaching.endpoint.access import check_endpoint
+    from medcritical_ray.teaching.endpoint.budget import ledger
+    from medcritical_ray.teaching.endpoint.responses import ResponseStore
 
     config = load_config(args.config, args.set)
     if config.teacher.endpoint is None:
@@ -76,8 +76,8 @@ async def _distill_all(
     """One result for each question, in their order."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from medcritical_ray.endpoint.client import EndpointClient, in_bulk
-    from medcritical_ray.endpoint.templates import distilled
+    from medcritical_ray.teaching.endpoint.client import EndpointClient, in_bulk
+    from medcritical_ray.teaching.endpoint.templates import distilled
 
     columns = (TextColumn("templates"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with EndpointClient(config, store, "templates") as client:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from medcritical_ray.config import Config
+    from medcritical_ray.engines.served import ServedPolicy
     from medcritical_ray.game import Progress
     from medcritical_ray.question_set import QuestionSet
     from medcritical_ray.questions import Format, Quarantine
-    from medcritical_ray.served import ServedPolicy
 
 SUMMARY = "measure a policy on questions, alone or against another policy"
 EXAMPLES = (
@@ -84,8 +84,8 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     from jobs.evaluation_config import check_policies_fit, checked_policy, evaluation_config
     from jobs.terminal import EvaluationProgress
     from medcritical_ray.assessment import correct_by_question
-    from medcritical_ray.provenance import find_run, stems_trained_on
     from medcritical_ray.question_set import QuestionSet
+    from medcritical_ray.run.provenance import find_run, stems_trained_on
 
     directories = {"policy": options.policy_directory(args)}
     directories |= {f"against-{number}": directory for number, directory in enumerate(args.against, 1)}
@@ -208,7 +208,7 @@ def comparison(policy: dict[str, bool], against: dict[str, bool]) -> dict[str, A
 def provenance(config: "Config", origin: str, questions: Path) -> dict[str, Any]:
     """What the figures depend on beside the policies: config and where it comes from, versions, the questions' hash."""
     from medcritical_ray.files import sha256_of
-    from medcritical_ray.run_record import new_record
+    from medcritical_ray.run.record import new_record
 
     prints = {"questions": sha256_of(questions)}
     record = new_record(config.model_dump(mode="json"), {"run": config.run.seed}, prints)

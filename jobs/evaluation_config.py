@@ -5,15 +5,15 @@ from pathlib import Path
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import load_config, with_overrides
 from medcritical_ray.context import check_context, longest_prompt_tokens, model_positions
+from medcritical_ray.engines.served import ServedPolicy, served_policy
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json
-from medcritical_ray.fit import ClusterResources, check_engines_fit
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
-from medcritical_ray.policies import COMPLETE, MANIFEST
+from medcritical_ray.planning.fit import ClusterResources, check_engines_fit
 from medcritical_ray.prepare import run_config
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.served import ServedPolicy, served_policy
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import COMPLETE, MANIFEST
 
 CONFIGS = Path(__file__).parent / "configs"
 BLOCK_SIZE = 200

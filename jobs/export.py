@@ -11,8 +11,8 @@ from jobs.cli import run_job, say
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from medcritical_ray.policies import Policy
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
+    from medcritical_ray.run.policies import Policy
 
 SUMMARY = "write a policy of a run as a Hugging Face directory with a model card"
 EXAMPLES = (

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises UserError if the store cannot be used, or has nothing there."""
     from medcritical_ray.errors import UserError
-    from medcritical_ray.locations import is_uri, uri_problems
-    from medcritical_ray.mirror import fetch
+    from medcritical_ray.store.locations import is_uri, uri_problems
+    from medcritical_ray.store.mirror import fetch
 
     for problem in uri_problems(args.uri) if is_uri(args.uri) else ["must be a URI such as s3://bucket/runs/demo"]:
         raise UserError(f"URI: {problem}")

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 from actors.job_page import JobPage, submission_id
 from actors.metrics import MetricsListener, RunMetrics
-from medcritical_ray.audience import Audience, Dispensable
 from medcritical_ray.config import Config
 from medcritical_ray.game import Progress
-from medcritical_ray.keeping import KeepingListener
-from medcritical_ray.readings import past_readings
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.trackers import open_tracker
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.store.keeping import KeepingListener
+from medcritical_ray.telling.audience import Audience, Dispensable
+from medcritical_ray.telling.readings import past_readings
+from medcritical_ray.telling.trackers import open_tracker
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.formats import Format
 
 if TYPE_CHECKING:
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
 
 _VERSION = re.compile(r"v?(\d{1,6})")
 
@@ -103,7 +103,7 @@ def run_and_version(args: argparse.Namespace) -> "tuple[RunDirectory, int | None
         return opened_run(args.run), _version(args.policy) if args.policy else None
     if args.policy is None:
         raise UserError("no run is named: give --run DIR, such as runs/demo")
-    from medcritical_ray.provenance import find_run
+    from medcritical_ray.run.provenance import find_run
 
     run = find_run(Path(args.policy))
     if run is None:
@@ -113,7 +113,7 @@ def run_and_version(args: argparse.Namespace) -> "tuple[RunDirectory, int | None
 
 def opened_run(path: Path) -> "RunDirectory":
     """The run in a directory, to read. Raises UserError if there is none."""
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
 
     run = RunDirectory(path)
     if not run.exists():

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     """Raises UserError if there is no run, if a file of it is damaged, or if the report cannot be written."""
     from medcritical_ray.errors import UserError
     from medcritical_ray.report import write_report
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
 
     directory = RunDirectory(args.run)
     path = args.out or directory.report_file

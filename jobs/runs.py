@@ -15,8 +15,8 @@ from medcritical_ray.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from medcritical_ray.run_list import RunRow
-    from medcritical_ray.verification import Verification
+    from medcritical_ray.run.listing import RunRow
+    from medcritical_ray.run.verification import Verification
 
 SUMMARY = "list runs: how far each is, its accuracy, and the command to go on with"
 EXAMPLES = (
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 def list_runs(directories: list[Path], *, as_json: bool) -> int:
     """Prints a row for each run below the directories. Raises UserError if one is not there."""
     from jobs.terminal import wide_console
-    from medcritical_ray.run_list import run_row
+    from medcritical_ray.run.listing import run_row
 
     rows = [run_row(path) for path in _paths_of_runs(directories)]
     if as_json:
@@ -65,8 +65,8 @@ def list_runs(directories: list[Path], *, as_json: bool) -> int:
 def verify_runs(directories: list[Path], *, as_json: bool) -> int:
     """Prints what is wrong with each run below the directories, a line for each fault, and a summary; returns 1 if
     anything is. Raises UserError if there is no run."""
-    from medcritical_ray.run_directory import RunDirectory
-    from medcritical_ray.verification import verify_run
+    from medcritical_ray.run.directory import RunDirectory
+    from medcritical_ray.run.verification import verify_run
 
     paths = _paths_of_runs(directories)
     if not paths:
@@ -83,7 +83,7 @@ _ACTIONS: dict[str, Callable[..., int]] = {"list": list_runs, "verify": verify_r
 
 
 def _paths_of_runs(directories: list[Path]) -> list[Path]:
-    from medcritical_ray.run_list import runs_below
+    from medcritical_ray.run.listing import runs_below
 
     for directory in directories:
         if not directory.is_dir():

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from medcritical_ray.config import Config
-    from medcritical_ray.fit import ClusterResources
     from medcritical_ray.game import Game, Progress, Team
-    from medcritical_ray.plan import Plan
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.planning.fit import ClusterResources
+    from medcritical_ray.planning.plan import Plan
+    from medcritical_ray.run.directory import RunDirectory
 
 SUMMARY = "run the whole method: stage 1, then the self-iterations"
 EXAMPLES = (
@@ -55,10 +55,10 @@ def dry_run(config: "Config") -> int:
     """
     from jobs.connecting import connected
     from medcritical_ray.config_files import dump_config
-    from medcritical_ray.fit import compare
     from medcritical_ray.opening import check_reviewer, checked_questions, expected_size, run_path
-    from medcritical_ray.plan import make_plan
-    from medcritical_ray.plan_text import describe, describe_cache
+    from medcritical_ray.planning.fit import compare
+    from medcritical_ray.planning.plan import make_plan
+    from medcritical_ray.planning.plan_text import describe, describe_cache
     from medcritical_ray.prepare import check_files
 
     check_files(config)
@@ -98,7 +98,7 @@ def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator
     from jobs.connecting import connected
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.prepare import check_files
-    from medcritical_ray.trackers import check_tracker
+    from medcritical_ray.telling.trackers import check_tracker
 
     check_files(config)
     check_tracker(config.run)
@@ -172,7 +172,7 @@ def accounted_for(run: "RunDirectory", command: str) -> Iterator[None]:
     """However the block ends, the run's events say so if it was early, and its report is written, but not where the
     process was told to end: that leaves no time for it. Who ended it is told the command that goes on."""
     from medcritical_ray.errors import Stopped
-    from medcritical_ray.run_state import note_end
+    from medcritical_ray.run.state import note_end
 
     try:
         yield
@@ -204,7 +204,7 @@ def keep_report(run: "RunDirectory") -> None:
 
 def plan_of(config: "Config") -> "Plan":
     from medcritical_ray.opening import student_size
-    from medcritical_ray.plan import make_plan
+    from medcritical_ray.planning.plan import make_plan
 
     return make_plan(config, student_size(config))
 
@@ -212,7 +212,7 @@ def plan_of(config: "Config") -> "Plan":
 def check_outlives(what: str, directory: str) -> None:
     """Raises UserError if this process is a submitted job, and the directory is gone with it."""
     from actors.job_page import submission_id
-    from medcritical_ray.locations import check_outlives_job
+    from medcritical_ray.store.locations import check_outlives_job
 
     if submission_id():
         check_outlives_job(what, directory)
@@ -221,7 +221,7 @@ def check_outlives(what: str, directory: str) -> None:
 def admit(config: "Config", plan: "Plan", resources: "ClusterResources") -> None:
     """Raises UserError if the plan does not fit the cluster, or if a machine of it does not see where the run lies."""
     from actors.storage import check_storage
-    from medcritical_ray.fit import check_fit
+    from medcritical_ray.planning.fit import check_fit
 
     check_fit(plan, resources)
     check_storage(config)

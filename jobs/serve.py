@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
     from medcritical_ray.config import Config
-    from medcritical_ray.fit import ClusterResources
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.planning.fit import ClusterResources
+    from medcritical_ray.run.directory import RunDirectory
 
 SUMMARY = "serve every policy of a run behind the OpenAI API, also while the run goes on"
 EXAMPLES = (
@@ -78,8 +78,8 @@ def application(args: dict[str, Any]) -> "Application":
 def run_and_config(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Config]":
     """The run and its config. Raises UserError if there is none, or no policy in it."""
     from medcritical_ray.config_files import with_overrides
-    from medcritical_ray.policies import PolicyStore
     from medcritical_ray.prepare import run_config
+    from medcritical_ray.run.policies import PolicyStore
 
     run = options.opened_run(path.resolve())
     if not PolicyStore(run.policies).versions():
@@ -118,11 +118,11 @@ def check_others(name: str, others: Collection[str]) -> None:
 
 def check_replicas_fit(run: "RunDirectory", config: "Config", resources: "ClusterResources") -> None:
     """Raises UserError, naming what is short and what to change, if the engines do not fit the cluster."""
-    from medcritical_ray.fit import check_engines_fit
+    from medcritical_ray.engines.served import served_policy
     from medcritical_ray.model_files import check_model
-    from medcritical_ray.policies import PolicyStore
-    from medcritical_ray.run_state import adopted_version
-    from medcritical_ray.served import served_policy
+    from medcritical_ray.planning.fit import check_engines_fit
+    from medcritical_ray.run.policies import PolicyStore
+    from medcritical_ray.run.state import adopted_version
 
     version = adopted_version(run)
     first = served_policy(version, PolicyStore(run.policies).get(version).path)

@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
     from jobs.self_play import accounted_for, opened_to_play, seated
     from jobs.terminal import print_stage_one, wide_console
     from medcritical_ray.config_files import load_config
-    from medcritical_ray.run_directory import STAGE_ONE
-    from medcritical_ray.run_state import note_stage_one_alone
+    from medcritical_ray.run.directory import STAGE_ONE
+    from medcritical_ray.run.state import note_stage_one_alone
     from medcritical_ray.stage_one import stage_one
 
     config, console = load_config(args.config, args.set), wide_console()

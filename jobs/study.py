@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from actors.team import RayTeam
     from medcritical_ray.config import Config
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
 
 SUMMARY = "compare self-correction with its controls, over seeds, each from the same student of stage 1"
 EXAMPLES = (
@@ -68,7 +68,7 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
     from jobs.self_play import admit, plan_of
     from medcritical_ray.opening import check_reviewers
     from medcritical_ray.study.arms import TRUNK, arm_run, is_finished
-    from medcritical_ray.trackers import check_tracker
+    from medcritical_ray.telling.trackers import check_tracker
 
     waiting = [key for key, config in configs.items() if not is_finished(arm_run(out, *key), config)]
     if not waiting:
@@ -98,7 +98,7 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     from jobs.self_play import make_game, play_to_the_end
     from jobs.terminal import TerminalProgress, print_contamination
     from medcritical_ray.opening import open_run, run_path
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
     from medcritical_ray.study.branching import open_branch
 
     if trunk:

@@ -80,7 +80,7 @@ def checked_config(
     """
     from medcritical_ray.config_files import load_config
     from medcritical_ray.errors import UserError
-    from medcritical_ray.locations import check_outlives_job
+    from medcritical_ray.store.locations import check_outlives_job
 
     if getattr(parsed, "out", None):
         check_outlives_job("--out", str(parsed.out))
@@ -104,9 +104,9 @@ def check_plan(config: "Config", server: "JobServer") -> None:
     """Raises UserError if the run does not fit the cluster. Of a student that is only there, the job itself sees to
     that when it starts; of one whose config.json is here, the weights need not be."""
     from medcritical_ray.errors import UserError
-    from medcritical_ray.fit import check_fit
     from medcritical_ray.opening import expected_size
-    from medcritical_ray.plan import make_plan
+    from medcritical_ray.planning.fit import check_fit
+    from medcritical_ray.planning.plan import make_plan
 
     try:
         size, _ = expected_size(config)

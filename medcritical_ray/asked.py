@@ -9,8 +9,8 @@ from medcritical_ray.evaluation import GREEDY_ATTEMPT
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn, attempt_turns, correction_turns
+from medcritical_ray.run.tables import part_path, read_part
 from medcritical_ray.seeds import uniform
-from medcritical_ray.tables import part_path, read_part
 
 Turns = Callable[[int], list[Turn]]
 """The turns of a block, by its number."""

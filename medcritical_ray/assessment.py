@@ -9,10 +9,10 @@ from medcritical_ray.evaluation import AnswerMeter, Evaluation, Evaluator
 from medcritical_ray.game import BASE_VERSION, Game, Role, Session
 from medcritical_ray.grading import guess_chance
 from medcritical_ray.play import play
-from medcritical_ray.policies import PolicyStore
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
-from medcritical_ray.tables import iter_parts
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.tables import iter_parts
 
 
 class Player(NamedTuple):

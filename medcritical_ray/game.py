@@ -12,10 +12,10 @@ from medcritical_ray.errors import MedCriticalError, RunFailed, UserError
 from medcritical_ray.out_of_memory import memory_remedy, words_of
 from medcritical_ray.phases import round_name
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.reviews import Reviewer
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.teachers import Teacher
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.teaching.reviews import Reviewer
+from medcritical_ray.teaching.teachers import Teacher
 
 Role = Literal["generator", "corrector"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcritical_ray.architecture import Architecture, architecture_of, bytes_per_parameter, untold
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import parse_json, read_json, sha256_of
 from medcritical_ray.names import stays_within
+from medcritical_ray.planning.architecture import Architecture, architecture_of, bytes_per_parameter, untold
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -13,11 +13,8 @@ from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
-from medcritical_ray.distilled import RESPONSES
 from medcritical_ray.errors import UserError, told_by_key
 from medcritical_ray.game import Progress
-from medcritical_ray.locations import runs_root
-from medcritical_ray.mirror import Mirror, mirror_of
 from medcritical_ray.model_files import ModelSize, check_model, size_by_config
 from medcritical_ray.prepare import (
     QUESTIONS_PHASE,
@@ -29,12 +26,15 @@ from medcritical_ray.prepare import (
     write_prepared,
 )
 from medcritical_ray.records import Question
-from medcritical_ray.reviews import Reviewer
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run_lock import new_lock
+from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.lock import new_lock
 from medcritical_ray.stage_one import CORRECT_PHASE
+from medcritical_ray.store.locations import runs_root
+from medcritical_ray.store.mirror import Mirror, mirror_of
 from medcritical_ray.student import given_student_dir, make_fresh_student
-from medcritical_ray.teachers import Teacher, verified_template
+from medcritical_ray.teaching.distilled import RESPONSES
+from medcritical_ray.teaching.reviews import Reviewer
+from medcritical_ray.teaching.teachers import Teacher, verified_template
 
 
 def run_path(config: Config) -> Path:
@@ -144,7 +144,7 @@ def check_reviewer(config: Config, run: RunDirectory | None = None) -> None:
 
 def check_reviewers(runs: Iterable[tuple[Config, RunDirectory | None]]) -> None:
     """`check_reviewer` of several runs, which tries each endpoint once."""
-    from medcritical_ray.endpoint.access import check_endpoint
+    from medcritical_ray.teaching.endpoint.access import check_endpoint
 
     asked = [config.teacher.endpoint for config, run in runs if _asks_endpoint(config, run)]
     distinct = {(each.base_url, each.model, each.api_key_variable): each for each in asked if each}
@@ -162,7 +162,7 @@ def make_reviewer(config: Config, run: RunDirectory, teacher: Teacher, progress:
     endpoint = config.teacher.endpoint
     if config.teacher.corrections == "rules" or endpoint is None:
         return teacher
-    from medcritical_ray.endpoint.reviewer import EndpointReviewer
+    from medcritical_ray.teaching.endpoint.reviewer import EndpointReviewer
 
     responses = run.path / "teacher" / RESPONSES
     return EndpointReviewer(endpoint, responses, lambda done, total: progress.advance("teacher", done, total))

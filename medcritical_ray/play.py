@@ -9,7 +9,7 @@ from medcritical_ray.config import SamplingConfig
 from medcritical_ray.game import Role, Session
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Request, Turn
-from medcritical_ray.tables import count_rows, iter_columns, missing_parts, write_part
+from medcritical_ray.run.tables import count_rows, iter_columns, missing_parts, write_part
 
 
 def play(

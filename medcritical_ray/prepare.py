@@ -12,7 +12,6 @@ from medcritical_ray.clinic.exam import Split, make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
-from medcritical_ray.distilled import TEMPLATES, templates_of
 from medcritical_ray.errors import UserError, told_by_key
 from medcritical_ray.files import read_json, sha256_of, write_json
 from medcritical_ray.model_files import hash_of_weights
@@ -29,8 +28,9 @@ from medcritical_ray.questions import (
     write_questions,
 )
 from medcritical_ray.records import Question
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
-from medcritical_ray.teachers import Teacher, TemplateTeacher, explained_template
+from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.teaching.distilled import TEMPLATES, templates_of
+from medcritical_ray.teaching.teachers import Teacher, TemplateTeacher, explained_template
 from medcritical_ray.trace import steps_of
 
 QUESTIONS_PHASE = "questions"

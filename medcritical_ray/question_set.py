@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from medcritical_ray.questions.readers.native import question_of
 from medcritical_ray.records import Question
-from medcritical_ray.tables import num_rows_of, readable
+from medcritical_ray.run.tables import num_rows_of, readable
 
 
 @dataclass(frozen=True, slots=True)

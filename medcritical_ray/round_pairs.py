@@ -11,8 +11,8 @@ from medcritical_ray.game import Game
 from medcritical_ray.pairing import PairingCounts, make_pairs
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import PairSource, PreferencePair, Trajectory
+from medcritical_ray.run.tables import count_rows, iter_parts, part_path, read_part, write_part
 from medcritical_ray.seeds import uniform
-from medcritical_ray.tables import count_rows, iter_parts, part_path, read_part, write_part
 
 
 def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, Any]:

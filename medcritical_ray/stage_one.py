@@ -12,22 +12,22 @@ from typing import Any
 
 from medcritical_ray.asked import attempts_at
 from medcritical_ray.assessment import assess
-from medcritical_ray.demonstrations import (
+from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, Game
+from medcritical_ray.play import play
+from medcritical_ray.question_set import QuestionSet
+from medcritical_ray.records import Demonstration, Trajectory
+from medcritical_ray.run.directory import STAGE_ONE
+from medcritical_ray.run.policies import Policy, PolicyStore
+from medcritical_ray.run.tables import iter_parts, part_path, read_part, write_part
+from medcritical_ray.self_play import broadcast, evaluate, publish_trained
+from medcritical_ray.teaching.demonstrations import (
     CheckBalance,
     own_corrections,
     synthetic_corrections,
     template_demonstrations,
 )
-from medcritical_ray.distilled import read_charges
-from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, Game
-from medcritical_ray.play import play
-from medcritical_ray.policies import Policy, PolicyStore
-from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.records import Demonstration, Trajectory
-from medcritical_ray.reviews import Tally
-from medcritical_ray.run_directory import STAGE_ONE
-from medcritical_ray.self_play import broadcast, evaluate, publish_trained
-from medcritical_ray.tables import iter_parts, part_path, read_part, write_part
+from medcritical_ray.teaching.distilled import read_charges
+from medcritical_ray.teaching.reviews import Tally
 
 CORRECT_PHASE = "correct"
 

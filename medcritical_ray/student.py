@@ -7,7 +7,7 @@ from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.records import Question
-from medcritical_ray.teachers import Teacher
+from medcritical_ray.teaching.teachers import Teacher
 
 
 def given_student_dir(config: Config) -> Path | None:

@@ -5,10 +5,10 @@ from typing import Any
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.game import Game
 from medcritical_ray.phases import PHASES
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.reviews import Charges
-from medcritical_ray.run_directory import STAGE_ONE
+from medcritical_ray.run.directory import STAGE_ONE
+from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.statistics import compare
+from medcritical_ray.teaching.reviews import Charges
 
 
 def summarise(game: Game, final_version: int) -> dict[str, Any]:

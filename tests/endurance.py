@@ -22,7 +22,7 @@ from scipy.stats import linregress, t
 from jobs import self_play
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import load_config
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 CONFIG = Path(__file__).parents[1] / "jobs" / "configs" / "test_tiny.toml"
 SETTINGS = (

@@ -18,9 +18,9 @@ from medcritical_ray.prompts import question_text
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question
-from medcritical_ray.reviews import Reviewer
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.teaching.reviews import Reviewer
 from medcritical_ray.trace import format_answer
 
 RESUME_COMMAND = "medcritical self-play --config small.toml --resume"

@@ -18,8 +18,8 @@ from fakes import SmallRun, small_config
 
 from jobs.self_play import play_to_the_end
 from medcritical_ray.errors import MedCriticalError
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.verification import verify_run
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.verification import verify_run
 
 STEP_BYTES = {"disk": 72 * 1024, "limit": 1000}
 

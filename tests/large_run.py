@@ -14,8 +14,8 @@ from fakes import SmallRun, small_config
 from jobs.self_play import play_to_the_end
 from medcritical_ray.records import Trajectory
 from medcritical_ray.report import write_report
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.tables import count_rows, part_paths, read_part, write_part
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.tables import count_rows, part_paths, read_part, write_part
 
 PER_QUESTION = 24
 """Trajectories that a question of each of the two rounds comes to: attempts, their repairs and checks."""

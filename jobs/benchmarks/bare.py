@@ -9,9 +9,9 @@ import numpy as np
 import ray
 
 from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engines.vllm_settings import set_environment, vllm_settings
 from medcritical_ray.model_files import weight_files
 from medcritical_ray.serving.tokenizer import write_tokenizer
-from medcritical_ray.vllm_settings import set_environment, vllm_settings
 
 
 @ray.remote(max_restarts=0)

@@ -55,8 +55,8 @@ def demonstrations(num: int) -> "list[Demonstration]":
     """How to solve so many questions, and how to correct a made-up mistake in each."""
     from medcritical_ray.clinic.teacher import ClinicTeacher
     from medcritical_ray.clinic.world import load_world
-    from medcritical_ray.demonstrations import synthetic_corrections, template_demonstrations
-    from medcritical_ray.reviews import Tally
+    from medcritical_ray.teaching.demonstrations import synthetic_corrections, template_demonstrations
+    from medcritical_ray.teaching.reviews import Tally
 
     teacher, taught, tally = ClinicTeacher(load_world()), questions(num), Tally()
     solved = template_demonstrations(teacher, taught, tally)

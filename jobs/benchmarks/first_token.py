@@ -8,7 +8,7 @@ if __name__ == "__main__":
     from jobs.benchmarks import clinic
     from medcritical_ray.clinic.base import base_student_dir
     from medcritical_ray.config import SamplingConfig
-    from medcritical_ray.engine import Engine
+    from medcritical_ray.engines.engine import Engine
     from medcritical_ray.rollouts import Request
 
     config = clinic.demo_config()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from actors.team import RayTeam
     from medcritical_ray.config import Config
     from medcritical_ray.game import Game
-    from medcritical_ray.policies import Policy
+    from medcritical_ray.run.policies import Policy
 
 GOAL = Goal(
     name="the demo's first self-iteration",
@@ -66,7 +66,7 @@ class _Sides:
             team.restart()
 
     def _play(self, game: "Game") -> float:
-        from medcritical_ray.run_directory import RunDirectory
+        from medcritical_ray.run.directory import RunDirectory
         from medcritical_ray.self_play import self_iteration
 
         self.num_played += 1

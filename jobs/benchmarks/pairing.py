@@ -84,10 +84,10 @@ def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
     from medcritical_ray.clinic.teacher import ClinicTeacher
     from medcritical_ray.clinic.world import load_world
     from medcritical_ray.game import Game
-    from medcritical_ray.policies import PolicyStore
     from medcritical_ray.question_set import QuestionSet
     from medcritical_ray.questions import write_questions
-    from medcritical_ray.run_directory import RunDirectory
+    from medcritical_ray.run.directory import RunDirectory
+    from medcritical_ray.run.policies import PolicyStore
 
     config = clinic.demo_config(
         questions={"num_train": num_questions, "block_size": BLOCK_SIZE},

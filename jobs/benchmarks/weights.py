@@ -109,7 +109,7 @@ def _random_policy(scratch: Path) -> Path:
 
     from medcritical_ray.chat import load_tokenizer
     from medcritical_ray.clinic.base import base_student_dir
-    from medcritical_ray.policies import PolicyStore
+    from medcritical_ray.run.policies import PolicyStore
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(base_student_dir())

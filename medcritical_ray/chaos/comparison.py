@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.policies import Manifest, PolicyStore
-from medcritical_ray.remote import is_hidden
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import Manifest, PolicyStore
+from medcritical_ray.store.remote import is_hidden
 
 KEY = ("iteration", "question_id", "id", "task", "attempt", "sample", "source", "step")
 """The columns that make up a row's key, in tables that have them. Only trajectories and steps have keys of their own: a

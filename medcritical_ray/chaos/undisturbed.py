@@ -6,8 +6,8 @@ from typing import Any
 
 import medcritical_ray
 from medcritical_ray.chaos.schedule import Phase
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_record import RunRecord
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import RunRecord
 
 _PACKAGES = ("actors", "jobs", "medcritical_ray")
 

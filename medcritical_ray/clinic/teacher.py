@@ -15,7 +15,7 @@ from medcritical_ray.clinic.reasoning import (
 from medcritical_ray.clinic.world import World
 from medcritical_ray.corrections import format_anew
 from medcritical_ray.records import UnkeyedQuestion
-from medcritical_ray.reviews import RuleTeacher
+from medcritical_ray.teaching.reviews import RuleTeacher
 
 
 class ClinicTeacher(RuleTeacher):

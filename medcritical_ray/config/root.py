@@ -13,8 +13,8 @@ from medcritical_ray.config.resources import ClusterConfig, EnginesConfig, Train
 from medcritical_ray.config.rollouts import CorrectConfig, EvaluateConfig, GenerateConfig, PairsConfig
 from medcritical_ray.config.serving import ServeConfig
 from medcritical_ray.config.training import DpoConfig, GuardsConfig, SftConfig
-from medcritical_ray.locations import uri_problems
 from medcritical_ray.records import PairSource
+from medcritical_ray.store.locations import uri_problems
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 

@@ -13,7 +13,7 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.export.facts import Form
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model, hash_of_weights
-from medcritical_ray.policies import Policy, verify_policy
+from medcritical_ray.run.policies import Policy, verify_policy
 from medcritical_ray.training.models import load_merged, save_policy
 
 

@@ -1,11 +1,11 @@
 """How a policy is to be asked, as it was trained and measured: the prompt, and commands for transformers and vLLM."""
 
+from medcritical_ray.engines.served import served_rank
 from medcritical_ray.export.facts import Facts, Form
 from medcritical_ray.export.origins import exam_of
 from medcritical_ray.language import CHINESE, ENGLISH, Language
 from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.records import UnkeyedQuestion, lettered
-from medcritical_ray.served import served_rank
 from medcritical_ray.trace import format_answer
 
 _EXAMPLES = {

@@ -13,7 +13,7 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path
 from medcritical_ray.questions.door import BadRow
 from medcritical_ray.records import Question
-from medcritical_ray.tables import schema_of
+from medcritical_ray.run.tables import schema_of
 
 
 class Quarantine:

@@ -18,8 +18,8 @@ from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.report.figures import MAX_VALUES, Round, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
 from medcritical_ray.report.trajectories import OUTCOMES, examples
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_state import RunState
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.state import RunState
 
 _TRAININGS = ("draft", "train")
 _DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, UndefinedError, ValueError)

@@ -12,9 +12,9 @@ from typing import Literal
 
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Question, Trajectory
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.tables import part_path, read_part
 from medcritical_ray.seeds import uniform
-from medcritical_ray.tables import part_path, read_part
 from medcritical_ray.trace import first_differing_step, lines_before_step
 
 Outcome = Literal["repaired", "still wrong", "unreadable", "still right", "broken", "not corrected"]

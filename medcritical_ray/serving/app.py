@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.serving.correcting import events_of
 from medcritical_ray.serving.keys import is_authorized
 from medcritical_ray.serving.log import NAME

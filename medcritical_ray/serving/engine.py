@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medcritical_ray.config import Config
+from medcritical_ray.engines.served import ServedPolicy, max_lora_rank
+from medcritical_ray.engines.vllm_settings import set_environment, told_in_one_line, vllm_settings
 from medcritical_ray.errors import MedCriticalError, WaitTimeout
-from medcritical_ray.served import ServedPolicy, max_lora_rank
 from medcritical_ray.serving.conversations import literal_ids
 from medcritical_ray.serving.model_ids import model_name
 from medcritical_ray.serving.refusals import Refusal, Refused, too_long
 from medcritical_ray.serving.tokenizer import check_tokenizer, write_tokenizer
-from medcritical_ray.vllm_settings import set_environment, told_in_one_line, vllm_settings
 
 if TYPE_CHECKING:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse

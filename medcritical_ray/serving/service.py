@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from medcritical_ray.config import Config
+from medcritical_ray.engines.served import ServedPolicy, served_policy
 from medcritical_ray.errors import MedCriticalError, UserError
-from medcritical_ray.policies import PolicyStore, verify_policy
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_state import adopted_version
-from medcritical_ray.served import ServedPolicy, served_policy
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore, verify_policy
+from medcritical_ray.run.state import adopted_version
 from medcritical_ray.serving.correcting import self_correct
 from medcritical_ray.serving.engine import ServingEngine
 from medcritical_ray.serving.log import NAME

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.engines.served import ServedPolicy
 
 Wanted = Callable[[], ServedPolicy]
 """What a request wants, asked whenever it might go on: which policy is the latest may change while it waits. It must

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medcritical_ray.weights import check_names, checkpoint_names, decode_weights, read_blobs, with_output_head
+from medcritical_ray.engines.weights import check_names, checkpoint_names, decode_weights, read_blobs, with_output_head
 
 WATCH_S = 1.0
 

@@ -12,8 +12,8 @@ from medcritical_ray.config import Config
 from medcritical_ray.config_files import describe_errors
 from medcritical_ray.errors import UserError
 from medcritical_ray.prepare import fingerprints
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_record import check_resumable, new_record
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import check_resumable, new_record
 
 Arms = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Arm -> the keys, by part of the config, in which its config differs."""

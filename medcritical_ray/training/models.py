@@ -12,7 +12,7 @@ from medcritical_ray.config import FreshStudentConfig, LoraConfig
 from medcritical_ray.config.training import Method
 from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_adapter, is_adapter
-from medcritical_ray.policies import MANIFEST, Policy, read_manifest
+from medcritical_ray.run.policies import MANIFEST, Policy, read_manifest
 from medcritical_ray.training.batches import Batch
 from medcritical_ray.training.losses import logps_at, token_logps
 from medcritical_ray.training.packing import takes_packed

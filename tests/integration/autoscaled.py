@@ -22,7 +22,7 @@ from actors.team import RayTeam
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.records import Demonstration
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.tables import write_part
+from medcritical_ray.run.tables import write_part
 
 CONFIG = Config.model_validate(
     {

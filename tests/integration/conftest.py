@@ -17,9 +17,9 @@ from tiny_run import KilledRun, finish, kill_after, start
 
 from jobs.servers import free_port, running
 from medcritical_ray.config import EnginesConfig
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_state import run_state
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.state import run_state
 
 ENGINES = EnginesConfig(
     num_engines=1,

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from medcritical_ray.config import Config
-from medcritical_ray.endpoint.reviewer import EndpointReviewer
 from medcritical_ray.game import DRAFT_VERSION, Game
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, Trajectory, lettered
 from medcritical_ray.rollouts import Completion, attempt_turns
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.tables import write_part
 from medcritical_ray.stage_one import correct_mistakes
-from medcritical_ray.tables import write_part
-from medcritical_ray.teachers import TemplateTeacher
+from medcritical_ray.teaching.endpoint.reviewer import EndpointReviewer
+from medcritical_ray.teaching.teachers import TemplateTeacher
 
 QUESTIONS = [
     Question(

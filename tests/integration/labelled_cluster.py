@@ -16,11 +16,11 @@ from actors.cluster import connected
 from actors.pool import EnginePool
 from actors.train import fit_dpo
 from medcritical_ray.config import ClusterConfig, Config, DpoConfig, EnginesConfig, LoraConfig, TrainersConfig
-from medcritical_ray.fit import compare
 from medcritical_ray.model_files import ModelSize
-from medcritical_ray.plan import make_plan
+from medcritical_ray.planning.fit import compare
+from medcritical_ray.planning.plan import make_plan
 from medcritical_ray.records import PreferencePair
-from medcritical_ray.tables import write_part
+from medcritical_ray.run.tables import write_part
 
 ENGINES = EnginesConfig(
     num_engines=2, num_cpus=0.5, num_gpus=0, kv_cache_gib=0.1, labels={"medcritical_role": "engines"}

@@ -33,10 +33,10 @@ from referencing import Registry, Resource
 import medcritical_ray
 from jobs.self_play import add_arguments
 from medcritical_ray.config_files import load_config
-from medcritical_ray.fit import ClusterResources, compare
 from medcritical_ray.model_files import ModelSize
-from medcritical_ray.placement import Node, carry, exclude_each_other
-from medcritical_ray.plan import make_plan
+from medcritical_ray.planning.fit import ClusterResources, compare
+from medcritical_ray.planning.placement import Node, carry, exclude_each_other
+from medcritical_ray.planning.plan import make_plan
 
 pytestmark = pytest.mark.integration
 

@@ -13,14 +13,14 @@ from endpoint_server import KEY, Handler, Serve, Server, completion, servers
 
 from medcritical_ray.config import EndpointConfig
 from medcritical_ray.corrections import format_keep
-from medcritical_ray.endpoint.budget import most_prompt_tokens
-from medcritical_ray.endpoint.reviewer import EndpointReviewer, first_messages
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.opening import check_reviewer, make_reviewer
 from medcritical_ray.prompts import correction_prompt
 from medcritical_ray.records import Demonstration
-from medcritical_ray.tables import iter_parts
-from medcritical_ray.teachers import submission
+from medcritical_ray.run.tables import iter_parts
+from medcritical_ray.teaching.endpoint.budget import most_prompt_tokens
+from medcritical_ray.teaching.endpoint.reviewer import EndpointReviewer, first_messages
+from medcritical_ray.teaching.teachers import submission
 
 PROMPTS = [correction_prompt(question.unkeyed(), WRONG, "repair") for question in QUESTIONS]
 

@@ -13,11 +13,11 @@ import pytest
 from endpoint_server import KEY, Handler, Serve, Server, completion, servers
 
 from jobs.cli import main
-from medcritical_ray.endpoint.client import retry_after_s
 from medcritical_ray.errors import UserError
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
-from medcritical_ray.run_lock import RunLock
+from medcritical_ray.run.lock import RunLock
+from medcritical_ray.teaching.endpoint.client import retry_after_s
 
 STEMS = [f"Which is it, number {n}?" for n in range(12)]
 QUESTIONS = [
@@ -327,7 +327,7 @@ def test_templates_are_written_while_nobody_else_may_work_there(
         written.extend(results)
 
     written: list[Any] = []
-    monkeypatch.setattr("medcritical_ray.distilled.write_distilled", write)
+    monkeypatch.setattr("medcritical_ray.teaching.distilled.write_distilled", write)
     assert distill(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
     assert len(written) == 10
 

@@ -12,11 +12,11 @@ from safetensors.torch import save
 
 from medcritical_ray.chat import prompt_token_ids
 from medcritical_ray.config import EnginesConfig, SamplingConfig
-from medcritical_ray.engine import Engine, Sample
+from medcritical_ray.engines.engine import Engine, Sample
+from medcritical_ray.engines.served import SERVED_RANKS, StaleVersion
+from medcritical_ray.engines.weights import decode_weights, read_blobs
 from medcritical_ray.errors import UserError
 from medcritical_ray.rollouts import Request
-from medcritical_ray.served import SERVED_RANKS, StaleVersion
-from medcritical_ray.weights import decode_weights, read_blobs
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -23,16 +23,16 @@ from jobs.evaluation_config import (
 )
 from medcritical_ray.config import Config, EnginesConfig
 from medcritical_ray.context import longest_prompt_tokens
+from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.errors import UserError
-from medcritical_ray.fit import ClusterResources
-from medcritical_ray.placement import Node
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.provenance import find_run, stems_trained_on
+from medcritical_ray.planning.fit import ClusterResources
+from medcritical_ray.planning.placement import Node
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Option, Question
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.provenance import find_run, stems_trained_on
 
 OPTIONS = (Option("A", "yes"), Option("B", "no"), Option("C", "both"))
 QUESTIONS = [

@@ -14,17 +14,17 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-import medcritical_ray.engine
+import medcritical_ray.engines.engine
 from jobs.cli import main
 from medcritical_ray.chat import load_tokenizer, prompt_template, prompt_token_ids
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config, EnginesConfig, SamplingConfig
-from medcritical_ray.engine import Engine, Sample
+from medcritical_ray.engines.engine import Engine, Sample
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import hash_of_weights
-from medcritical_ray.policies import PolicyStore
 from medcritical_ray.rollouts import Completion, Request
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.training.tokenizer import train_tokenizer
 
 IDS = torch.tensor([[5, 9, 3, 7]])
@@ -259,7 +259,7 @@ def answers_of_both(
     turns: list[Any] = [[{"role": "user", "content": prompt}] for prompt in prompts]
     chats = llm.chat(turns, SamplingParams(temperature=0.0, max_tokens=24), use_tqdm=False)
     with monkeypatch.context() as patch:
-        patch.setattr(medcritical_ray.engine, "_start_vllm", lambda *_: llm)
+        patch.setattr(medcritical_ray.engines.engine, "_start_vllm", lambda *_: llm)
         engine = Engine(policy, 0, config)
     requests = [Request(prompt=prompt, seed=0) for prompt in prompts]
     greedy = SamplingConfig(temperature=0.0, max_tokens=24)

@@ -12,13 +12,13 @@ from object_store import ObjectStore
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import StorageFailed, WaitTimeout
-from medcritical_ray.mirror import fetch
 from medcritical_ray.opening import settled_mirror
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.pruning import prune
-from medcritical_ray.remote import Remote
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.verification import verify_run
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.pruning import prune
+from medcritical_ray.run.verification import verify_run
+from medcritical_ray.store.mirror import fetch
+from medcritical_ray.store.remote import Remote
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +28,7 @@ COMMAND = "medcritical self-play --config x.toml --resume"
 @pytest.fixture
 def proxy(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("medcritical_ray.remote._PAUSE_S", 0.2)
+    monkeypatch.setattr("medcritical_ray.store.remote._PAUSE_S", 0.2)
     with faulty(store) as each:
         yield each
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 pytestmark = pytest.mark.integration
 
@@ -19,8 +19,8 @@ WITH_WANDB = """
 import sys
 from pathlib import Path
 from medcritical_ray.config import RunConfig
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.trackers import open_tracker
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.telling.trackers import open_tracker
 
 with open_tracker(RunConfig(name="small", tracker="wandb"), RunDirectory(Path(sys.argv[1]))) as listener:
     for step in (1.0, 2.0):

@@ -6,8 +6,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from medcritical_ray.architecture import architecture_of
-from medcritical_ray.gpu_memory import activation_bytes_per_token
+from medcritical_ray.planning.architecture import architecture_of
+from medcritical_ray.planning.gpu_memory import activation_bytes_per_token
 from medcritical_ray.training.models import use_gradient_checkpointing
 
 NUM_ROWS, ROW_TOKENS, RANK = 2, 48, 8

@@ -10,13 +10,13 @@ from jobs.cli import main
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import load_config
-from medcritical_ray.engine import Engine
+from medcritical_ray.engines.engine import Engine
 from medcritical_ray.opening import open_run
 from medcritical_ray.prepare import split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import attempt_turns
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

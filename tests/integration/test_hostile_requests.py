@@ -22,9 +22,9 @@ from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.engines.served import ServedPolicy
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.serving.app import make_app
 from medcritical_ray.serving.keys import digest_of
 from medcritical_ray.serving.service import Service

@@ -9,12 +9,12 @@ from object_store import ObjectStore
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
-from medcritical_ray.mirror import Mirror, fetch, mirror_of
-from medcritical_ray.node_copies import bring
 from medcritical_ray.opening import settled_mirror
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.remote import Remote
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.store.mirror import Mirror, fetch, mirror_of
+from medcritical_ray.store.node_copies import bring
+from medcritical_ray.store.remote import Remote
 
 pytestmark = pytest.mark.integration
 

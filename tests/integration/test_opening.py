@@ -12,8 +12,8 @@ from medcritical_ray.opening import open_run, run_path
 from medcritical_ray.prepare import QUESTIONS_PHASE, fingerprints
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run_state import run_state
+from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.state import run_state
 
 
 @pytest.mark.parametrize("how", [["--dry-run"], []])

@@ -10,7 +10,7 @@ from rows import pairs
 from medcritical_ray.config import DpoConfig, LoraConfig, SftConfig, TrainersConfig
 from medcritical_ray.errors import RunFailed, StorageFailed, WaitTimeout
 from medcritical_ray.records import Demonstration, PreferencePair
-from medcritical_ray.tables import write_part
+from medcritical_ray.run.tables import write_part
 from medcritical_ray.training.models import base_dir, load_frozen
 from medcritical_ray.training.prepare import Limits, prepare_sft
 

@@ -15,8 +15,8 @@ from jobs.self_play import play_to_the_end
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Trajectory
 from medcritical_ray.report import write_report
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.tables import part_path, read_part, write_part
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.tables import part_path, read_part, write_part
 
 pytestmark = pytest.mark.integration
 

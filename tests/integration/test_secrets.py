@@ -23,7 +23,7 @@ from tiny_run import CONFIG, PATIENCE_S, REPOSITORY, SETTINGS
 
 from jobs.servers import free_port, running
 from medcritical_ray.corrections import format_keep
-from medcritical_ray.mirror import fetch
+from medcritical_ray.store.mirror import fetch
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -10,8 +10,8 @@ import pytest
 from scraping import Scraped
 from tiny_run import REPOSITORY, KilledRun, finish, start
 
-from medcritical_ray.metrics import METRICS
-from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.telling.metrics import METRICS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 

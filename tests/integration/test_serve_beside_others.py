@@ -9,7 +9,7 @@ from jobs.serve import serving
 from jobs.servers import free_port
 from medcritical_ray.config import Config
 from medcritical_ray.errors import RunFailed, UserError
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,7 @@ from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config_files import load_config
 from medcritical_ray.corrections import read_correction
 from medcritical_ray.prompts import solve_prompt
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.serving.tokenizer import write_tokenizer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]

@@ -11,11 +11,11 @@ import pytest
 
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
+from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.errors import MedCriticalError, UserError
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.pruning import prune
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.served import ServedPolicy
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.pruning import prune
 from medcritical_ray.serving.app import make_app
 from medcritical_ray.serving.refusals import Refusal, Refused
 from medcritical_ray.serving.service import Service

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cli import main
 from medcritical_ray.errors import UserError
-from medcritical_ray.fit import ClusterResources
+from medcritical_ray.planning.fit import ClusterResources
 
 pytestmark = pytest.mark.integration
 

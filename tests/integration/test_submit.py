@@ -21,10 +21,10 @@ from tiny_run import CONFIG, PATIENCE_S, REPOSITORY, SETTINGS, KilledRun
 
 from actors.submission import package_of, resources_of
 from medcritical_ray.errors import UserError
-from medcritical_ray.mirror import fetch
-from medcritical_ray.placement import Node
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.planning.placement import Node
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.store.mirror import fetch
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from scraping import Scraped
 
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 CONFIG = Path("jobs") / "configs" / "test_tiny.toml"
 """Its path in the repository."""

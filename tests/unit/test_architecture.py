@@ -2,7 +2,7 @@
 
 import pytest
 
-from medcritical_ray.architecture import architecture_of, bytes_per_parameter, untold
+from medcritical_ray.planning.architecture import architecture_of, bytes_per_parameter, untold
 
 QWEN_7B = {
     "model_type": "qwen2",

@@ -7,9 +7,9 @@ from pathlib import Path
 from jobs.bench_serve import swapped
 from jobs.load import Load, summary
 from medcritical_ray.clinic.base import base_student_dir
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_state import adopted_version
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.state import adopted_version
 
 
 def test_no_version_is_adopted_that_was_never_published(tmp_path: Path):

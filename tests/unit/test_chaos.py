@@ -16,12 +16,12 @@ from medcritical_ray.chaos.schedule import Kill, Phase, is_due, schedule
 from medcritical_ray.chaos.sighting import Sighting, Strike, has_recovered
 from medcritical_ray.chaos.undisturbed import identity, phases_of
 from medcritical_ray.files import sha256_of
-from medcritical_ray.policies import COMPLETE, MANIFEST
 from medcritical_ray.records import PreferencePair, Trajectory
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import COMPLETE, MANIFEST
+from medcritical_ray.run.tables import read_part, write_part
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
-from medcritical_ray.tables import read_part, write_part
 
 TARGETS = ["driver", "engine", "node", "train_worker"]
 PHASES = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medcritical_ray.metrics import METRICS, Metric
+from medcritical_ray.telling.metrics import METRICS, Metric
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "cluster" / "grafana" / "medcritical.json").read_text(encoding="utf-8"))

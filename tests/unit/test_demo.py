@@ -11,7 +11,7 @@ import jobs.self_play
 from jobs.cli import main
 from jobs.demo import CONFIG
 from medcritical_ray.config import Config
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 

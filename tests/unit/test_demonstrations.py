@@ -4,16 +4,16 @@ import random
 from collections.abc import Sequence
 
 from medcritical_ray.corrections import format_keep
-from medcritical_ray.demonstrations import (
+from medcritical_ray.prompts import correction_prompt, solve_prompt
+from medcritical_ray.records import Demonstration, Question, Trajectory, UnkeyedQuestion, lettered
+from medcritical_ray.rollouts import Completion, attempt_turns
+from medcritical_ray.teaching.demonstrations import (
     CheckBalance,
     own_corrections,
     synthetic_corrections,
     template_demonstrations,
 )
-from medcritical_ray.prompts import correction_prompt, solve_prompt
-from medcritical_ray.records import Demonstration, Question, Trajectory, UnkeyedQuestion, lettered
-from medcritical_ray.reviews import Charges, RuleTeacher, Submission, Tally, Written
-from medcritical_ray.rollouts import Completion, attempt_turns
+from medcritical_ray.teaching.reviews import Charges, RuleTeacher, Submission, Tally, Written
 
 RIGHT = "Thought: think.\nStep 1: it is two.\nAnswer: two (B)"
 WRONG = "Thought: think.\nStep 1: it is one.\nAnswer: one (A)"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from medcritical_ray.distilled import Distilled, templates_of, write_distilled
 from medcritical_ray.errors import UserError
 from medcritical_ray.questions import stem_hash
 from medcritical_ray.records import Question, lettered
+from medcritical_ray.teaching.distilled import Distilled, templates_of, write_distilled
 
 
 def question(question_id: str, stem: str) -> Question:

@@ -7,14 +7,14 @@ import pytest
 from medcritical_ray import opening
 from medcritical_ray.config import Config, EndpointConfig
 from medcritical_ray.corrections import format_keep
-from medcritical_ray.endpoint.access import without_key
-from medcritical_ray.endpoint.asking import ask_until_it_counts
-from medcritical_ray.endpoint.client import EndpointClient, Messages, in_bulk
-from medcritical_ray.endpoint.responses import Response
-from medcritical_ray.endpoint.reviewer import corrected
 from medcritical_ray.records import Question, lettered
-from medcritical_ray.reviews import Written
-from medcritical_ray.teachers import fault_of_template, submission
+from medcritical_ray.teaching.endpoint.access import without_key
+from medcritical_ray.teaching.endpoint.asking import ask_until_it_counts
+from medcritical_ray.teaching.endpoint.client import EndpointClient, Messages, in_bulk
+from medcritical_ray.teaching.endpoint.responses import Response
+from medcritical_ray.teaching.endpoint.reviewer import corrected
+from medcritical_ray.teaching.reviews import Written
+from medcritical_ray.teaching.teachers import fault_of_template, submission
 
 QUESTION = Question(id="q", source="hand", stem="Which?", options=lettered(["rest", "water"]), key="B")
 ENDPOINT = EndpointConfig(base_url="http://big.example/v1", model="big")
@@ -96,7 +96,7 @@ def test_runs_that_ask_the_same_endpoint_try_it_once(monkeypatch: pytest.MonkeyP
         return Config.model_validate({"teacher": {"corrections": corrections, "endpoint": asked}})
 
     tried: list[EndpointConfig] = []
-    monkeypatch.setattr("medcritical_ray.endpoint.access.check_endpoint", tried.append)
+    monkeypatch.setattr("medcritical_ray.teaching.endpoint.access.check_endpoint", tried.append)
     configs = [config("big"), config("big", temperature=1.0), config("small"), config("unasked", "rules")]
     opening.check_reviewers((each, None) for each in configs)
     assert [each.model for each in tried] == ["big", "small"]

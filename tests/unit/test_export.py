@@ -20,7 +20,7 @@ from medcritical_ray.export.card import NO_ADVICE, model_card, open_points, plai
 from medcritical_ray.export.facts import Facts, Stage, chosen_policy, facts_of
 from medcritical_ray.export.origins import UNKNOWN, Base, base_of
 from medcritical_ray.files import atomic_directory, read_json, write_json
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise

@@ -1,6 +1,6 @@
 from itertools import count
 
-from medcritical_ray.fan_out import OrderedBlocks
+from medcritical_ray.engines.fan_out import OrderedBlocks
 
 
 def test_results_come_in_the_order_of_the_blocks_whatever_finishes_first():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medcritical_ray.fleet import (
+from medcritical_ray.engines.fleet import (
     EngineState,
     is_misconfigured,
     note_news,
@@ -11,7 +11,7 @@ from medcritical_ray.fleet import (
     num_started,
     told,
 )
-from medcritical_ray.health import Health
+from medcritical_ray.engines.health import Health
 
 HEALTHY = Health(state="healthy", has_served=True)
 DEAD = Health(state="dead", num_deaths=1, has_served=True, failure="process died", cause="it was killed")

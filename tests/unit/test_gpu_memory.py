@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from medcritical_ray.architecture import architecture_of
 from medcritical_ray.config import Config
-from medcritical_ray.gpu_memory import activation_bytes_per_token, engine_memory, trainer_memory
-from medcritical_ray.gpu_sharing import GpuUse, gpu_uses, num_gpus
 from medcritical_ray.model_files import ModelSize
+from medcritical_ray.planning.architecture import architecture_of
+from medcritical_ray.planning.gpu_memory import activation_bytes_per_token, engine_memory, trainer_memory
+from medcritical_ray.planning.gpu_sharing import GpuUse, gpu_uses, num_gpus
 
 GIB = 2**30
 NUM_PARAMETERS = 7_615_616_512

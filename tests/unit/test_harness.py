@@ -15,7 +15,7 @@ from medcritical_ray.harness.utils import letters
 from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 
 QUESTIONS = [
     Question(id="q1", source="hand", stem="What\u2028helps?", options=lettered(["rest", "水", "heat"]), key="AC"),

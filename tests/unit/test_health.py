@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medcritical_ray.config import EnginesConfig
-from medcritical_ray.health import STATES, Event, Failure, Health, overdue
+from medcritical_ray.engines.health import STATES, Event, Failure, Health, overdue
 
 FAILURES = get_args(Failure)
 EVENTS = ("start", "confirmed", "late", "update", "progress", "quiet", "excused", "end", *FAILURES)

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medcritical_ray.config import EndpointConfig
-from medcritical_ray.distilled import LEDGER, TEMPLATES, Distilled, read_charges, templates_of, write_distilled
-from medcritical_ray.endpoint.client import EndpointClient, NotAnswered, retry_after_s
-from medcritical_ray.endpoint.responses import Response, ResponseStore
 from medcritical_ray.errors import UserError
 from medcritical_ray.questions import stem_hash
 from medcritical_ray.records import Question
+from medcritical_ray.teaching.distilled import LEDGER, TEMPLATES, Distilled, read_charges, templates_of, write_distilled
+from medcritical_ray.teaching.endpoint.client import EndpointClient, NotAnswered, retry_after_s
+from medcritical_ray.teaching.endpoint.responses import Response, ResponseStore
 
 KEY = "sk-0123456789abcdef"
 ENDPOINT = EndpointConfig(base_url="http://big.example/v1", model="big", api_key_variable="THE_KEY", max_retries=0)

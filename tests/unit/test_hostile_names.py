@@ -17,12 +17,12 @@ from pydantic import ValidationError
 
 from medcritical_ray.config import RunConfig
 from medcritical_ray.errors import UserError
-from medcritical_ray.mirror import fetch
 from medcritical_ray.model_files import weight_files
 from medcritical_ray.names import stays_within
-from medcritical_ray.policies import PolicyStore, read_manifest
-from medcritical_ray.remote import Remote
+from medcritical_ray.run.policies import PolicyStore, read_manifest
 from medcritical_ray.serving.model_ids import model_name, read_model_id
+from medcritical_ray.store.mirror import fetch
+from medcritical_ray.store.remote import Remote
 from medcritical_ray.study.arms import read_arms
 
 ROOT = Path("/runs/demo")

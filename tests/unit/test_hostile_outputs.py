@@ -18,9 +18,14 @@ from medcritical_ray.pairing import PairingCounts, make_pairs
 from medcritical_ray.prompts import correction_of_solve_prompt, correction_prompt, solve_prompt
 from medcritical_ray.records import Option, PreferencePair, Question, Trajectory, lettered
 from medcritical_ray.rollouts import Completion, Turn
+from medcritical_ray.run.tables import read_part, write_part
 from medcritical_ray.serving.self_correction import check_prompt, corrected
-from medcritical_ray.tables import read_part, write_part
-from medcritical_ray.teachers import TemplateTeacher, explained_template, fault_of_correction, fault_of_template
+from medcritical_ray.teaching.teachers import (
+    TemplateTeacher,
+    explained_template,
+    fault_of_correction,
+    fault_of_template,
+)
 from medcritical_ray.trace import lines_before_step, lines_from_step, steps_of
 
 TRACE = "Thought: x.\nStep 1: y.\nStep 2 (key): z.\nAnswer: rest (A)"

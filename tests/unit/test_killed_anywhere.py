@@ -10,7 +10,7 @@ from fakes import SmallRun, small_config
 
 from medcritical_ray.chaos.comparison import compare_runs
 from medcritical_ray.files import write_json
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise

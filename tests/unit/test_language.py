@@ -6,10 +6,10 @@ from medcritical_ray import trace as traces
 from medcritical_ray.answers import Answer
 from medcritical_ray.config import EndpointConfig
 from medcritical_ray.corrections import read_correction
-from medcritical_ray.endpoint.templates import first_messages
 from medcritical_ray.language import CHINESE, ENGLISH, LANGUAGES, Language, language_of
 from medcritical_ray.prompts import correction_prompt, solve_prompt
 from medcritical_ray.records import UnkeyedQuestion, lettered
+from medcritical_ray.teaching.endpoint.templates import first_messages
 
 
 def asking(stem: str, *options: str) -> UnkeyedQuestion:

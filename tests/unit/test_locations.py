@@ -6,8 +6,8 @@ import pytest
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
-from medcritical_ray.locations import check_outlives_job, is_uri, join_uri, runs_root
 from medcritical_ray.opening import run_path
+from medcritical_ray.store.locations import check_outlives_job, is_uri, join_uri, runs_root
 
 URI = "s3://bucket/runs?endpoint_override=http://127.0.0.1:9000&region=x"
 

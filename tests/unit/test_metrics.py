@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from fakes import SmallRun, small_config
 
-from medcritical_ray.audience import Audience, Dispensable, Listener
-from medcritical_ray.fleet import EngineState, fleet_readings
-from medcritical_ray.health import Health
-from medcritical_ray.metrics import METRICS, TOKENS, Reading
-from medcritical_ray.readings import past_readings, phase_readings, step_readings, tracked
+from medcritical_ray.engines.fleet import EngineState, fleet_readings
+from medcritical_ray.engines.health import Health
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
+from medcritical_ray.telling.audience import Audience, Dispensable, Listener
+from medcritical_ray.telling.metrics import METRICS, TOKENS, Reading
+from medcritical_ray.telling.readings import past_readings, phase_readings, step_readings, tracked
 
 
 class Notes(Listener):

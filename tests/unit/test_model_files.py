@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from medcritical_ray.engines.weights import checkpoint_names, read_blobs
 from medcritical_ray.errors import UserError
 from medcritical_ray.model_files import check_model, hash_of_weights, size_by_config, tensor_shapes
-from medcritical_ray.weights import checkpoint_names, read_blobs
 
 SHAPES = {"model.embed_tokens.weight": [10, 4], "model.norm.weight": [4]}
 

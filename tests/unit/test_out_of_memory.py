@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from fakes import RESUME_COMMAND, SmallRun, small_config
 
+from medcritical_ray.engines.vllm_settings import told_in_one_line
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.out_of_memory import memory_remedy, words_of
-from medcritical_ray.vllm_settings import told_in_one_line
 
 CUDA = (
     "worker 0: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.32 GiB. GPU 0 has a total capacity of "

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import dump_config, load_config
-from medcritical_ray.fit import ClusterResources, compare
 from medcritical_ray.model_files import ModelSize
-from medcritical_ray.placement import Node
-from medcritical_ray.plan import Plan, make_plan
-from medcritical_ray.plan_text import describe
+from medcritical_ray.planning.fit import ClusterResources, compare
+from medcritical_ray.planning.placement import Node
+from medcritical_ray.planning.plan import Plan, make_plan
+from medcritical_ray.planning.plan_text import describe
 
 GIB = 2**30
 TINY = ModelSize(num_parameters=GIB // 4, num_bytes=GIB // 2)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from medcritical_ray.architecture import Architecture
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import load_config
-from medcritical_ray.estimates import Rows
-from medcritical_ray.fit import ClusterResources, compare
 from medcritical_ray.model_files import ModelSize
-from medcritical_ray.plan import make_plan
-from medcritical_ray.plan_text import describe, describe_cache
+from medcritical_ray.planning.architecture import Architecture
+from medcritical_ray.planning.estimates import Rows
+from medcritical_ray.planning.fit import ClusterResources, compare
+from medcritical_ray.planning.plan import make_plan
+from medcritical_ray.planning.plan_text import describe, describe_cache
 
 GIB = 2**30
 BIG = ClusterResources(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from medcritical_ray.errors import UserError
-from medcritical_ray.policies import PolicyStore
+from medcritical_ray.run.policies import PolicyStore
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from fakes import SKILLS, SmallRun, small_config
 from jobs.cli import main
 from jobs.self_play import play_to_the_end
 from medcritical_ray.config import Config
+from medcritical_ray.engines.served import served_policy
 from medcritical_ray.errors import UserError
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.pruning import prune, superfluous
 from medcritical_ray.report import render_report
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.served import served_policy
-from medcritical_ray.verification import verify_run
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.pruning import prune, superfluous
+from medcritical_ray.run.verification import verify_run
 
 CHAIN = {0: None, 1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5}
 RISING = SKILLS | {f"dpo-{number:03d}": 0.5 + number / 20 for number in range(1, 7)}

@@ -21,9 +21,9 @@ from medcritical_ray.report.figures import run_figures
 from medcritical_ray.report.page import drops_table, funnel_table, number, outcome_sentence, proportion
 from medcritical_ray.report.plots import MAX_POINTS, plot_training, running_mean, thinned
 from medcritical_ray.report.trajectories import MAX_BYTES_PER_OUTCOME, MAX_CHARS, PER_OUTCOME, outcome_of
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_state import run_state
-from medcritical_ray.tables import part_path, read_part, write_part
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.state import run_state
+from medcritical_ray.run.tables import part_path, read_part, write_part
 
 
 @pytest.fixture(scope="module")

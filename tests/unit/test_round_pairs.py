@@ -12,7 +12,7 @@ from medcritical_ray.game import Game
 from medcritical_ray.records import PreferencePair, Question, Trajectory
 from medcritical_ray.rollouts import Completion, attempt_turns, correction_turns
 from medcritical_ray.round_pairs import pair_round
-from medcritical_ray.tables import iter_parts, write_part
+from medcritical_ray.run.tables import iter_parts, write_part
 
 PAIRS = {"max_pairs": 100, "min_agreement": 1, "min_edit_distance_chars": 1, "max_pairs_per_question": 1}
 

@@ -11,9 +11,9 @@ import pytest
 
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.files import sha256_of, write_json
-from medcritical_ray.keeping import KeepingListener
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_state import note_end
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.state import note_end
+from medcritical_ray.store.keeping import KeepingListener
 
 CONFIG: dict[str, Any] = {
     "run": {"seed": 0, "directory": "runs"},
@@ -257,7 +257,7 @@ def test_a_run_that_somebody_works_on_is_not_offered_to_be_resumed(tmp_path: Pat
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path):
     create(tmp_path).close()
-    holding = "import sys, time, pathlib; from medcritical_ray.run_lock import RunLock; "
+    holding = "import sys, time, pathlib; from medcritical_ray.run.lock import RunLock; "
     holding += "lock = RunLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", holding, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as holder:

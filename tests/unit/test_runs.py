@@ -19,9 +19,9 @@ from medcritical_ray.errors import RunFailed
 from medcritical_ray.files import write_json
 from medcritical_ray.prepare import QUESTIONS_PHASE, contamination_path
 from medcritical_ray.questions.contamination import Contamination, SharedStems, Twins
-from medcritical_ray.run_directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run_list import run_row, runs_below
-from medcritical_ray.run_state import note_stage_one_alone, run_state
+from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.listing import run_row, runs_below
+from medcritical_ray.run.state import note_stage_one_alone, run_state
 from medcritical_ray.stage_one import stage_one
 
 

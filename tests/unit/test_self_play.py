@@ -19,15 +19,15 @@ from medcritical_ray.corrections import format_keep
 from medcritical_ray.errors import Diverged, RunFailed, Stopped, UserError
 from medcritical_ray.game import TEACHER_VERSION, Game, OnStep
 from medcritical_ray.phases import PHASES
-from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
-from medcritical_ray.reviews import Submission, Written
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import Policy, PolicyStore
+from medcritical_ray.run.tables import iter_parts
 from medcritical_ray.seeds import derive_seed
 from medcritical_ray.self_play import TOO_FEW_PAIRS, self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise
-from medcritical_ray.tables import iter_parts
+from medcritical_ray.teaching.reviews import Submission, Written
 from medcritical_ray.trace import answer_of
 
 STAGE_ONE_PHASES = [

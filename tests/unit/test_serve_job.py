@@ -13,10 +13,10 @@ from jobs.serve import application, check_port, check_replicas_fit, run_and_conf
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
-from medcritical_ray.fit import ClusterResources
-from medcritical_ray.placement import Node
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.planning.fit import ClusterResources
+from medcritical_ray.planning.placement import Node
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.serving.keys import is_authorized
 
 

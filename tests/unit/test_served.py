@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from medcritical_ray.engines.served import ServedPolicy, StaleVersion, check_weights, served_policy, served_rank
 from medcritical_ray.errors import UserError
-from medcritical_ray.policies import PolicyStore
-from medcritical_ray.served import ServedPolicy, StaleVersion, check_weights, served_policy, served_rank
+from medcritical_ray.run.policies import PolicyStore
 
 EMPTY_SHA256 = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 """Of "{}", which is what all files here hold."""

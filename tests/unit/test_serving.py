@@ -7,8 +7,8 @@ import pytest
 
 from medcritical_ray.config import ServeConfig
 from medcritical_ray.errors import UserError
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_state import adopted_version
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.state import adopted_version
 from medcritical_ray.serving.keys import is_authorized, read_keys
 from medcritical_ray.serving.limits import check_limits, num_prompts
 from medcritical_ray.serving.model_ids import ModelId, read_model_id

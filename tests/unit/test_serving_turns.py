@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.errors import MedCriticalError
-from medcritical_ray.served import ServedPolicy
 from medcritical_ray.serving.turns import Turns
 
 OLD, NEW = (ServedPolicy(version=version, model_dir=Path(f"v{version}")) for version in (0, 1))

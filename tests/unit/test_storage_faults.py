@@ -19,16 +19,16 @@ import pytest
 from fakes import RESUME_COMMAND, SmallRun, small_config
 
 from jobs.self_play import keep_report, play_to_the_end
+from medcritical_ray.engines.served import StaleVersion, check_weights, served_policy
+from medcritical_ray.engines.weights import read_blobs
 from medcritical_ray.errors import StorageFailed, UserError
 from medcritical_ray.files import atomic_directory, atomic_path, stored, write_json
-from medcritical_ray.node_copies import bring_whole
-from medcritical_ray.policies import Policy, PolicyStore
 from medcritical_ray.records import Demonstration
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.served import StaleVersion, check_weights, served_policy
-from medcritical_ray.tables import read_part, take_rows, write_part
-from medcritical_ray.verification import verify_run
-from medcritical_ray.weights import read_blobs
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.policies import Policy, PolicyStore
+from medcritical_ray.run.tables import read_part, take_rows, write_part
+from medcritical_ray.run.verification import verify_run
+from medcritical_ray.store.node_copies import bring_whole
 
 TESTS = Path(__file__).parents[1]
 DEMONSTRATIONS = [

@@ -11,7 +11,8 @@ from medcritical_ray.config_files import load_config
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.records import PreferencePair
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.tables import count_rows, iter_parts
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.study.arms import ARMS, TRUNK, arm_config, arm_configs, arm_run, is_finished, read_arms
@@ -19,7 +20,6 @@ from medcritical_ray.study.branching import open_branch
 from medcritical_ray.study.figures import study_figures
 from medcritical_ray.study.table import study_table
 from medcritical_ray.summary import summarise
-from medcritical_ray.tables import count_rows, iter_parts
 
 BASE = small_config(run={"num_iterations": 1})
 

@@ -8,7 +8,7 @@ import pytest
 from jobs.submit import check_plan
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
-from medcritical_ray.fit import ClusterResources
+from medcritical_ray.planning.fit import ClusterResources
 
 
 class Server:

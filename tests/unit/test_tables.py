@@ -7,7 +7,7 @@ import pytest
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory
-from medcritical_ray.tables import (
+from medcritical_ray.run.tables import (
     count_rows,
     iter_parts,
     missing_parts,

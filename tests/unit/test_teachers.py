@@ -10,7 +10,7 @@ from medcritical_ray.corrections import format_keep
 from medcritical_ray.grading import grade_attempt, grade_correction
 from medcritical_ray.language import CHINESE
 from medcritical_ray.records import Question, lettered
-from medcritical_ray.teachers import (
+from medcritical_ray.teaching.teachers import (
     TemplateTeacher,
     explained_template,
     fault_of_correction,

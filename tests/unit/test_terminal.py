@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from jobs.terminal import PlainConsole, TerminalProgress, print_next
-from medcritical_ray.fleet import ENGINE_DIED, ENGINES_START
-from medcritical_ray.run_directory import RunDirectory
+from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINES_START
+from medcritical_ray.run.directory import RunDirectory
 
 
 class Clock:

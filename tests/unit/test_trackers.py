@@ -10,12 +10,12 @@ import pytest
 from fakes import SmallRun, small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from medcritical_ray import trackers
 from medcritical_ray.config import RunConfig
 from medcritical_ray.errors import UserError
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.run_record import check_resumable, new_record
-from medcritical_ray.trackers import check_tracker, open_tracker
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import check_resumable, new_record
+from medcritical_ray.telling import trackers
+from medcritical_ray.telling.trackers import check_tracker, open_tracker
 
 PAIRED = {"pairs": {"own": 5}, "seconds": 2.5}
 

@@ -15,9 +15,9 @@ from jobs.cli import main
 from jobs.self_play import play_to_the_end
 from medcritical_ray.files import sha256_of
 from medcritical_ray.records import PreferencePair, Trajectory
-from medcritical_ray.run_directory import RunDirectory
-from medcritical_ray.tables import part_path, read_part, write_part
-from medcritical_ray.verification import verify_run
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.tables import part_path, read_part, write_part
+from medcritical_ray.run.verification import verify_run
 
 
 def played(root: Path, **ends: int) -> RunDirectory:

@@ -1,0 +1,1 @@
+"""What a run needs of machines, and whether they have it."""

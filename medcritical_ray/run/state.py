@@ -1,0 +1,146 @@
+"""How far a run is: finished, in progress, failed or stopped, in which phase, and the command that goes on with it."""
+
+import fcntl
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINE_RETIRED
+from medcritical_ray.errors import Stopped
+from medcritical_ray.files import checked
+from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+
+State = Literal["finished", "in progress", "failed", "stopped"]
+
+_FAILED, _STOPPED, _STAGE_ONE_ALONE = "run failed", "run stopped", "stage 1 alone"
+_BEGINS = ("run created", "run resumed")
+_ENDS: dict[str, State] = {
+    "phase failed": "failed",
+    _FAILED: "failed",
+    _STOPPED: "stopped",
+    _STAGE_ONE_ALONE: "stopped",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """`iteration` and `phase` are the last that were done or that failed; `cause` is why a run ended early, where
+    somebody could say; `holder` who works on it now; `command` goes on with it, from any directory.
+
+    `num_resumed` counts the processes after the first that got a phase done; `num_engine_deaths` and
+    `num_engines_retired` are those of all processes. `time` is that of the last event: ISO 8601, in UTC.
+    """
+
+    state: State
+    iteration: int = STAGE_ONE
+    phase: str = ""
+    cause: str = ""
+    holder: str = ""
+    command: str = ""
+    num_resumed: int = 0
+    num_engine_deaths: int = 0
+    num_engines_retired: int = 0
+    time: str = ""
+
+
+class _Event(BaseModel):
+    """What is read of an event here."""
+
+    time: str = ""
+    event: str = ""
+    iteration: int = STAGE_ONE
+    phase: str = ""
+    cause: str = ""
+    command: str = ""
+    directory: str = ""
+
+
+class _Adoption(BaseModel):
+    """What is read of an iteration's metrics here."""
+
+    adopted_version: int
+
+
+def run_state(run: RunDirectory) -> RunState:
+    """A run has finished or failed, is in progress while a process holds its lock, or else was ended from outside."""
+    events = list(_events(run))
+    begins = [number for number, each in enumerate(events) if each.event in _BEGINS] or [0]
+    processes = [events[first:last] for first, last in zip(begins, [*begins[1:], len(events)], strict=True)]
+    end = next((each for each in reversed(processes[-1]) if each.event in _ENDS), None)
+    phase = next((each for each in reversed(events) if each.event in ("phase done", "phase failed")), _Event())
+    holder = "" if end else _holder(run)
+    state: State = _ENDS[end.event] if end else "in progress" if holder else "stopped"
+    return RunState(
+        state="finished" if run.summary_file.exists() else state,
+        iteration=phase.iteration,
+        phase=phase.phase,
+        cause=end.cause if end else "",
+        holder=holder,
+        command=next((_from_anywhere(each) for each in reversed(events) if each.command), ""),
+        num_resumed=sum(any(each.event == "phase done" for each in process) for process in processes[1:]),
+        num_engine_deaths=sum(each.event == ENGINE_DIED for each in events),
+        num_engines_retired=sum(each.event == ENGINE_RETIRED for each in events),
+        time=events[-1].time if events else "",
+    )
+
+
+def note_end(run: RunDirectory, error: BaseException) -> None:
+    """Has a run's events say why a process stopped working on it, where they do not yet."""
+    with suppress(OSError):  # the disk may be what failed
+        if not isinstance(error, Exception):
+            run.append_event(_STOPPED, cause=_who_stopped(error))
+        elif run_state(run).state != "failed":
+            run.append_event(_FAILED, cause=repr(error))
+
+
+def _who_stopped(error: BaseException) -> str:
+    if isinstance(error, Stopped):
+        return str(error)
+    return "interrupted (Ctrl-C)" if isinstance(error, KeyboardInterrupt) else "its process was told to end"
+
+
+def note_stage_one_alone(run: RunDirectory, command: str) -> None:
+    """Has a run's events say that no more than stage 1 was asked for, and which command plays on."""
+    run.append_event(_STAGE_ONE_ALONE, cause="as asked, after stage 1", command=command, directory=str(Path.cwd()))
+
+
+def adopted_version(run: RunDirectory) -> int:
+    """That of the last finished iteration; before there is one, version 0 is the only one there may be."""
+    version, iteration = 0, STAGE_ONE
+    while run.is_finished(iteration):
+        metrics = checked(_Adoption, run.metrics(iteration), run.iteration(iteration) / "metrics.json")
+        version, iteration = metrics.adopted_version, iteration + 1
+    return version
+
+
+def _events(run: RunDirectory) -> Iterator[_Event]:
+    """Those that can be read."""
+    for event in run.events():
+        with suppress(ValidationError):
+            yield _Event.model_validate(event)
+
+
+def _from_anywhere(event: _Event) -> str:
+    """The command of an event, preceded by the way to the directory that its paths start from."""
+    directory = Path(event.directory)
+    if not event.directory or directory == Path.cwd() or not directory.is_dir():
+        return event.command
+    return f"cd {shlex.quote(event.directory)} && {event.command}"
+
+
+def _holder(run: RunDirectory) -> str:
+    """Who holds the run's lock; nothing if nobody does."""
+    try:
+        with run.lock_file.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+    except FileNotFoundError:
+        pass
+    return ""
