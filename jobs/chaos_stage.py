@@ -17,8 +17,8 @@ from medcritical_ray.config_files import load_config
 from medcritical_ray.errors import RunFailed
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.opening import run_path
-from medcritical_ray.prepare import fingerprints
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.input_files import fingerprints
 from medcritical_ray.run.record import new_record
 
 UNDISTURBED = "undisturbed"

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from medcritical_ray.config_files import load_config
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import check_writable, write_json
-    from medcritical_ray.prepare import prepare_questions
     from medcritical_ray.run.lock import RunLock
+    from medcritical_ray.run.questions import prepare_questions
     from medcritical_ray.teaching.distilled import LEDGER, RESPONSES, write_distilled
     from medcritical_ray.teaching.endpoint.access import check_endpoint
     from medcritical_ray.teaching.endpoint.budget import ledger

@@ -10,10 +10,10 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, check_model
 from medcritical_ray.planning.fit import ClusterResources, check_engines_fit
-from medcritical_ray.prepare import run_config
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import COMPLETE, MANIFEST
+from medcritical_ray.run.state import run_config
 
 CONFIGS = Path(__file__).parent / "configs"
 BLOCK_SIZE = 200

@@ -110,8 +110,8 @@ def _write_tasks(directory: Path, file: Path, questions: "list[Question]") -> li
 def _max_tokens(file: Path) -> int:
     """What an attempt may have: in the run that the questions belong to, or by default."""
     from medcritical_ray.config import Config
-    from medcritical_ray.prepare import run_config
     from medcritical_ray.run.provenance import find_run
+    from medcritical_ray.run.state import run_config
 
     run = find_run(file)
     config = run_config(run, "copy the questions to another place") if run else Config()

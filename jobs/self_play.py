@@ -59,7 +59,7 @@ def dry_run(config: "Config") -> int:
     from medcritical_ray.planning.fit import compare
     from medcritical_ray.planning.plan import make_plan
     from medcritical_ray.planning.plan_text import describe, describe_cache
-    from medcritical_ray.prepare import check_files
+    from medcritical_ray.run.input_files import check_files
 
     check_files(config)
     size, lacking = expected_size(config)
@@ -97,7 +97,7 @@ def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator
     """The run, locked, and connected to a cluster that has room for it unless it is finished."""
     from jobs.connecting import connected
     from medcritical_ray.opening import open_run, run_path
-    from medcritical_ray.prepare import check_files
+    from medcritical_ray.run.input_files import check_files
     from medcritical_ray.telling.trackers import check_tracker
 
     check_files(config)
@@ -132,8 +132,9 @@ def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Pr
     """The run with all that its phases work with."""
     from medcritical_ray.game import Game
     from medcritical_ray.opening import make_reviewer, student_path
-    from medcritical_ray.prepare import make_teacher, make_truth, split_path
     from medcritical_ray.question_set import QuestionSet
+    from medcritical_ray.run.questions import split_path
+    from medcritical_ray.teaching.configured import make_teacher, make_truth
 
     train, dev, test = (
         QuestionSet.whole(split_path(run, split), config.questions.block_size) for split in ("train", "dev", "test")

@@ -78,8 +78,8 @@ def application(args: dict[str, Any]) -> "Application":
 def run_and_config(path: Path, overrides: list[str]) -> "tuple[RunDirectory, Config]":
     """The run and its config. Raises UserError if there is none, or no policy in it."""
     from medcritical_ray.config_files import with_overrides
-    from medcritical_ray.prepare import run_config
     from medcritical_ray.run.policies import PolicyStore
+    from medcritical_ray.run.state import run_config
 
     run = options.opened_run(path.resolve())
     if not PolicyStore(run.policies).versions():

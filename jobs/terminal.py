@@ -14,9 +14,9 @@ from rich.text import Text
 
 from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINE_RESTARTED, ENGINE_RETIRED, ENGINES_START, Note
 from medcritical_ray.phases import phase_name, round_name
-from medcritical_ray.prepare import QUESTIONS_PHASE, contamination_path, read_contamination
 from medcritical_ray.printable import printable
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.questions import QUESTIONS_PHASE, contamination_path, read_contamination
 from medcritical_ray.statistics import Proportion
 
 _SHOWN = ("demonstrations", "num_trajectories", "solve_right", "repair_right", "check_right", "pairs", "version")

@@ -16,22 +16,16 @@ from medcritical_ray.context import check_context, longest_prompt_tokens
 from medcritical_ray.errors import UserError, told_by_key
 from medcritical_ray.game import Progress
 from medcritical_ray.model_files import ModelSize, check_model, size_by_config
-from medcritical_ray.prepare import (
-    QUESTIONS_PHASE,
-    PreparedQuestions,
-    check_files,
-    fingerprints,
-    make_teacher,
-    prepare_questions,
-    write_prepared,
-)
 from medcritical_ray.records import Question
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.input_files import check_files, fingerprints
 from medcritical_ray.run.lock import new_lock
+from medcritical_ray.run.questions import QUESTIONS_PHASE, PreparedQuestions, prepare_questions, write_prepared
 from medcritical_ray.stage_one import CORRECT_PHASE
 from medcritical_ray.store.locations import runs_root
 from medcritical_ray.store.mirror import Mirror, mirror_of
 from medcritical_ray.student import given_student_dir, make_fresh_student
+from medcritical_ray.teaching.configured import make_teacher
 from medcritical_ray.teaching.distilled import RESPONSES
 from medcritical_ray.teaching.reviews import Reviewer
 from medcritical_ray.teaching.teachers import Teacher, verified_template

@@ -16,11 +16,11 @@ from medcritical_ray.game import Game
 from medcritical_ray.guards import DIVERGED, Rejection, judge_evaluation, judge_training
 from medcritical_ray.model_files import is_adapter
 from medcritical_ray.play import play, write_nothing
-from medcritical_ray.prepare import round_questions
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.round_pairs import pair_round
 from medcritical_ray.run.policies import MANIFEST, Policy, PolicyStore
 from medcritical_ray.run.pruning import prune_policies
+from medcritical_ray.run.questions import round_questions
 from medcritical_ray.statistics import compare
 from medcritical_ray.teaching.round_reviews import review_round
 

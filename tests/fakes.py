@@ -13,13 +13,14 @@ from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.files import atomic_directory
 from medcritical_ray.game import Game, OnStep, Role
-from medcritical_ray.prepare import fingerprints, make_truth
 from medcritical_ray.prompts import question_text
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.input_files import fingerprints
+from medcritical_ray.teaching.configured import make_truth
 from medcritical_ray.teaching.reviews import Reviewer
 from medcritical_ray.trace import format_answer
 

@@ -12,12 +12,12 @@ from medcritical_ray.config import Config
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG
 from medcritical_ray.phases import round_name
-from medcritical_ray.prepare import QUESTIONS_PHASE, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run.policies import Policy, PolicyStore, verify_policy
+from medcritical_ray.run.questions import QUESTIONS_PHASE, split_path
 from medcritical_ray.run.record import RunRecord
-from medcritical_ray.run.state import adopted_version
+from medcritical_ray.run.state import adopted_version, run_config
 from medcritical_ray.statistics import PairedComparison, compare
 
 Form = Literal["full", "merged", "adapter"]

@@ -7,9 +7,9 @@ from typing import Any
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.evaluation import by_label
 from medcritical_ray.phases import PHASES, round_name
-from medcritical_ray.prepare import split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.questions import split_path
 from medcritical_ray.run.state import RunState, run_state
 from medcritical_ray.statistics import PairedComparison, Proportion, compare
 

@@ -13,13 +13,13 @@ from markupsafe import Markup
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path
 from medcritical_ray.phases import PHASES, phase_name, round_name
-from medcritical_ray.prepare import round_questions, run_config, split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.report.figures import MAX_VALUES, Round, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
 from medcritical_ray.report.trajectories import OUTCOMES, examples
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.state import RunState
+from medcritical_ray.run.questions import round_questions, split_path
+from medcritical_ray.run.state import RunState, run_config
 
 _TRAININGS = ("draft", "train")
 _DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, UndefinedError, ValueError)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medcritical_ray.prepare import split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import SharedStems, shared_stems
 from medcritical_ray.records import Question
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import MANIFEST
+from medcritical_ray.run.questions import split_path
 
 BLOCK_SIZE = 1000
 

@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from medcritical_ray.config import Config
 from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINE_RETIRED
-from medcritical_ray.errors import Stopped
+from medcritical_ray.errors import Stopped, UserError
 from medcritical_ray.files import checked
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 
@@ -144,3 +145,12 @@ def _holder(run: RunDirectory) -> str:
     except FileNotFoundError:
         pass
     return ""
+
+
+def run_config(run: RunDirectory, remedy: str) -> Config:
+    """The config in a run's record. Raises UserError, which ends with the remedy, if this version of the package does
+    not take it."""
+    try:
+        return Config.model_validate(run.record().config)
+    except ValidationError:
+        raise UserError(f"the config in {run.path / 'run.json'} is of another version: {remedy}") from None

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from medcritical_ray.config import Config
 from medcritical_ray.config_files import describe_errors
 from medcritical_ray.errors import UserError
-from medcritical_ray.prepare import fingerprints
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.input_files import fingerprints
 from medcritical_ray.run.record import check_resumable, new_record
 
 Arms = Mapping[str, Mapping[str, Mapping[str, Any]]]

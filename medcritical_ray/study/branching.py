@@ -6,8 +6,8 @@ from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.files import atomic_directory, link_or_copy
-from medcritical_ray.prepare import fingerprints
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.input_files import fingerprints
 
 _SHARED = ("data", "quarantine", "student", "policies")
 """What stays as it is once stage 1 is done, and may stand in several runs."""

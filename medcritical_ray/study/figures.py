@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.files import read_json
-from medcritical_ray.prepare import split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.questions import split_path
 from medcritical_ray.statistics import Mean, compare, gain_over_seeds
 from medcritical_ray.study.arms import TRUNK, Arms, arm_run
 

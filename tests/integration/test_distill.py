@@ -248,7 +248,7 @@ def test_a_price_makes_the_cost_known(config: Path, serve: Serve):
 
 def test_what_was_distilled_is_taught(config: Path, serve: Serve):
     from medcritical_ray.config_files import load_config
-    from medcritical_ray.prepare import make_teacher
+    from medcritical_ray.teaching.configured import make_teacher
 
     assert distill(config, serve(lambda handler, num_asked: handler.answer(RIGHT))) == 0
     overrides = ["teacher.kind=distilled", f"teacher.path={config.parent / 'out'}"]

@@ -12,11 +12,11 @@ from medcritical_ray.config import Config
 from medcritical_ray.config_files import load_config
 from medcritical_ray.engines.engine import Engine
 from medcritical_ray.opening import open_run
-from medcritical_ray.prepare import split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import attempt_turns
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.questions import split_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -9,10 +9,11 @@ from jobs.cli import main
 from medcritical_ray.config_files import load_config
 from medcritical_ray.errors import UserError
 from medcritical_ray.opening import open_run, run_path
-from medcritical_ray.prepare import QUESTIONS_PHASE, fingerprints
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.input_files import fingerprints
+from medcritical_ray.run.questions import QUESTIONS_PHASE
 from medcritical_ray.run.state import run_state
 
 

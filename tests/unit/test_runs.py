@@ -17,10 +17,10 @@ from jobs.self_play import accounted_for, play_to_the_end
 from jobs.terminal import print_contamination, print_stage_one, print_summary, wide_console
 from medcritical_ray.errors import RunFailed
 from medcritical_ray.files import write_json
-from medcritical_ray.prepare import QUESTIONS_PHASE, contamination_path
 from medcritical_ray.questions.contamination import Contamination, SharedStems, Twins
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run.listing import run_row, runs_below
+from medcritical_ray.run.questions import QUESTIONS_PHASE, contamination_path
 from medcritical_ray.run.state import note_stage_one_alone, run_state
 from medcritical_ray.stage_one import stage_one
 

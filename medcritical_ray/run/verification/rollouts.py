@@ -7,9 +7,9 @@ from pathlib import Path
 from medcritical_ray.asked import Turns, answers_to, attempts_at, checks_of, corrections_of, samples_of
 from medcritical_ray.config import Config
 from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, TEACHER_VERSION
-from medcritical_ray.prepare import round_questions, split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.questions import round_questions, split_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
-from medcritical_ray.prepare import split_path
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory
 from medcritical_ray.rollouts import Turn
 from medcritical_ray.run.directory import STAGE_ONE
+from medcritical_ray.run.questions import split_path
 from medcritical_ray.run.tables import missing_parts, part_path, part_paths, read_part
 from medcritical_ray.run.verification.chain import playing_version
 from medcritical_ray.run.verification.inspection import Inspection

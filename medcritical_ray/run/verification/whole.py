@@ -7,8 +7,8 @@ from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
-from medcritical_ray.prepare import run_config
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.state import run_config
 from medcritical_ray.run.verification.chain import inspect_chain
 from medcritical_ray.run.verification.inspection import Inspection, Verification
 from medcritical_ray.run.verification.markers import inspect_iteration, iterations_of

@@ -9,10 +9,11 @@ import pytest
 from medcritical_ray.config import Config, StudentConfig, TeacherConfig
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import write_json
-from medcritical_ray.prepare import check_files, fingerprints, prepare_questions, read_contamination, write_prepared
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.input_files import check_files, fingerprints
+from medcritical_ray.run.questions import prepare_questions, read_contamination, write_prepared
 from medcritical_ray.teaching.distilled import read_charges
 from medcritical_ray.teaching.reviews import Charges
 
