@@ -62,7 +62,8 @@ class _Sides:
         return self._num_trained / seconds
 
     def peer(self) -> float:
-        from trl import DPOConfig, DPOTrainer
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.dpo_trainer import DPOTrainer
 
         model, rows = self._model(), self._rows()
         trainer = DPOTrainer(

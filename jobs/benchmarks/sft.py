@@ -62,7 +62,8 @@ class _Sides:
         return sum(self.lengths) / seconds
 
     def peer(self) -> float:
-        from trl import SFTConfig, SFTTrainer
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
 
         model, rows = self._model(), self._rows()
         trainer = SFTTrainer(
