@@ -1,14 +1,14 @@
 """The clinic's questions, pairs and demonstrations, as a run of the demo has them."""
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medcritical_ray.config import Config
     from medcritical_ray.records import Demonstration, PreferencePair, Question
 
 
-def demo_config(**parts: dict[str, object]) -> "Config":
+def demo_config(**parts: dict[str, Any]) -> "Config":
     """The demo's config, with some keys of its parts changed."""
     from jobs.demo import CONFIG
     from medcritical_ray.config import Config

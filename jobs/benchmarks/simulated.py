@@ -18,7 +18,7 @@ TEXTS_PER_S = 10.0
 """Of each engine: 4,000 tokens per second, in attempts of 400, are what a 7B student writes on one GPU or so."""
 
 
-@ray.remote(num_cpus=0, max_concurrency=10_000)  # type: ignore[call-overload]  # an actor's; Ray types it for tasks
+@ray.remote(num_cpus=0, max_concurrency=10_000)  # type: ignore[call-overload]  # no stub
 class SimulatedEngines:
     """Answers to the calls of an EngineActor, with the engine's name before their arguments."""
 

@@ -17,7 +17,7 @@ RESTART = Goal(name=NAME, unit="s", peer="a restart of both", target=50, ratio="
 RELOAD = Goal(name=NAME, unit="s", peer="vLLM's own reload from disk in both", target=1.0, ratio="peer / ours")
 COPY = Goal(name=NAME, unit="s", peer="copying the bytes once in each process", target=3.0, reach="at most")
 NUM_ENGINES = 2
-ARCHITECTURE = {
+ARCHITECTURE: dict[str, Any] = {
     "vocab_size": 151_936,
     "hidden_size": 896,
     "intermediate_size": 4864,
@@ -113,10 +113,8 @@ def _random_policy(scratch: Path) -> Path:
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(base_student_dir())
-    shape: dict[str, Any] = {**ARCHITECTURE}
-    config = Qwen2Config(**shape, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    model: Any = Qwen2ForCausalLM(config)
-    model.to(torch.bfloat16)
-    model.save_pretrained(scratch / "made")
+    config = Qwen2Config(**ARCHITECTURE, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model: Any = Qwen2ForCausalLM(config)  # a decorator hides the types of `to`
+    model.to(torch.bfloat16).save_pretrained(scratch / "made")
     tokenizer.save_pretrained(scratch / "made")
     return PolicyStore(scratch / "policies").publish(0, scratch / "made", parent=None, metrics={}).path

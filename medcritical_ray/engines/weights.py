@@ -91,7 +91,7 @@ def decode_weights(blobs: Sequence[Blob]) -> "dict[str, torch.Tensor]":
 
     weights: dict[str, torch.Tensor] = {}
     for blob in blobs:
-        view = memoryview(blob)  # type: ignore[arg-type]  # an array has a buffer, too
+        view = memoryview(blob if isinstance(blob, bytes) else blob.data)
         start = 8 + int.from_bytes(view[:8], "little")
         header = json.loads(bytes(view[8:start]))
         header.pop("__metadata__", None)
