@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -139,7 +140,7 @@ def test_a_submitted_run_is_stopped_and_goes_on_from_the_object_store_alone(
     cluster: tuple[str, Path], store: ObjectStore, killed_run: KilledRun, tmp_path: Path
 ):
     address, copies = cluster
-    run_words = [*SELF_PLAY, "--set", f"run.directory={store.uri('runs')}"]
+    run_words, submitted = [*SELF_PLAY, "--set", f"run.directory={store.uri('runs')}"], datetime.now(UTC)
     exit_codes, _ = told(["submit", "--address", address, "--no-wait", "--", *run_words])
     assert exit_codes == [0]
     await_phase(store, "teach")
@@ -149,6 +150,10 @@ def test_a_submitted_run_is_stopped_and_goes_on_from_the_object_store_alone(
     await_no_engine()
     events = [json.loads(line) for line in store.read("runs/tiny/events.jsonl").splitlines()]
     assert (events[-1]["event"], events[-1]["cause"]) == ("run stopped", "SIGTERM")
+    phases = [event for event in events if event["event"] == "phase done"]
+    waited = datetime.fromisoformat(phases[0]["time"]) - submitted
+    seconds = waited.total_seconds()
+    print(f"\n{phases[0]['phase']}, the first phase, was done {seconds:.1f} s after `medcritical submit` began")
 
     (working_copy,) = copies.glob("*/tiny")
     working_copy.rename(tmp_path / "lost")
