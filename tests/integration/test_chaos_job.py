@@ -20,7 +20,8 @@ SETTINGS = [
     "trainers.num_workers=0",
     "engines.request_timeout_s=10",
 ]
-SEED = "4"
+SEED = "16"
+"""Its kills come in stage 1, so that the run does not end before them."""
 PATIENCE_S = 840
 
 
@@ -43,7 +44,7 @@ def test_a_run_under_kills_ends_with_the_rows_and_policies_of_an_undisturbed_one
     assert (told["rows_lost"], told["rows_doubled"], told["rows_changed"], told["broken"]) == (0, 0, 0, [])
     assert told["rows_expected"] > 300
     assert [(each["target"], each["signal"]) for each in told["sent"]] == [
-        ("driver", "SIGKILL"),
+        ("driver", "SIGSTOP"),
         ("engine", "SIGSTOP"),
         ("node", "SIGKILL"),
     ]
