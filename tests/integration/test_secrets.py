@@ -99,6 +99,7 @@ def test_no_secret_is_left_or_shown_anywhere(store: ObjectStore, tmp_path: Path)
         cluster, cache, port = Path(short) / "r", Path(short) / "cache", free_port()
         settings = [
             f"run.directory={store.uri('kept')}",
+            "trainers.num_workers=0",  # what they are handed is none of this
             "correct.policy=teacher",
             "teacher.corrections=endpoint",
             f"teacher.endpoint.base_url=http://127.0.0.1:{start(quotes_the_key).server_address[1]}/v1",

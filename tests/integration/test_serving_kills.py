@@ -80,8 +80,7 @@ def are_ready(name: str, before: Collection[int] = ()) -> bool:
     return num_running(name) == len(replicas) == 2 and not replicas.keys() <= set(before)
 
 
-@pytest.mark.parametrize("title", [REPLICA, ENGINE])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("title", "number"), [(REPLICA, signal.SIGKILL), (ENGINE, signal.SIGSTOP)])
 def test_one_retry_cures_what_a_kill_breaks(served: tuple[str, int], title: str, number: signal.Signals):
     name, port = served
     prompts = [solve_prompt(q.unkeyed()) for q in make_questions(load_world(), "test", 100, seed=0, difficulty=3)]
