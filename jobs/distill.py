@@ -94,7 +94,7 @@ async def _distill_all(
 def _print_outcome(console: "Console", out: Path, results: list["Distilled"], costs: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from jobs.terminal import charges_line
+    from jobs.summaries import charges_line
 
     table = Table("", "questions")
     table.columns[1].justify = "right"

@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints a table and writes the result. Raises UserError before anything starts if an input is wrong."""
-    from jobs.terminal import print_evaluation, wide_console
+    from jobs.summaries import print_evaluation
+    from jobs.terminal import wide_console
     from medcritical_ray.files import write_json
 
     check_out(args.out, args.questions)

@@ -79,7 +79,8 @@ def dry_run(config: "Config") -> int:
 
 def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
-    from jobs.terminal import print_next, print_summary, wide_console
+    from jobs.summaries import print_next, print_summary
+    from jobs.terminal import wide_console
     from medcritical_ray.files import read_json
 
     console = wide_console()
@@ -117,7 +118,8 @@ def seated(config: "Config", run: "RunDirectory", console: "Console", command: s
     """The game of an opened run, with its team; a person sees how it goes."""
     from actors.team import RayTeam
     from jobs.following import followed
-    from jobs.terminal import TerminalProgress, print_contamination
+    from jobs.summaries import print_contamination
+    from jobs.terminal import TerminalProgress
 
     print_contamination(console, run)
     with (

@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plays stage 1 of the run that the config describes, and says what plays on. Raises UserError or RunFailed."""
     from jobs.self_play import accounted_for, opened_to_play, seated
-    from jobs.terminal import print_stage_one, wide_console
+    from jobs.summaries import print_stage_one
+    from jobs.terminal import wide_console
     from medcritical_ray.config_files import load_config
     from medcritical_ray.run.directory import STAGE_ONE
     from medcritical_ray.run.state import note_stage_one_alone

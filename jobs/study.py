@@ -96,7 +96,8 @@ def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", co
     """Plays one arm to its end: stage 1, or what follows that of `trunk`."""
     from jobs.following import followed
     from jobs.self_play import make_game, play_to_the_end
-    from jobs.terminal import TerminalProgress, print_contamination
+    from jobs.summaries import print_contamination
+    from jobs.terminal import TerminalProgress
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.run.directory import RunDirectory
     from medcritical_ray.study.branching import open_branch

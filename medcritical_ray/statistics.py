@@ -12,6 +12,11 @@ from scipy.stats import binomtest, entropy, permutation_test, t
 from medcritical_ray.errors import UserError
 
 
+def percent(share: float) -> str:
+    """A share in [0, 1] as people read it."""
+    return f"{100 * share:.1f} %"
+
+
 def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of k successes in n trials (Wilson, 1927); (0, 1) when nothing was tried."""
     if n == 0:

@@ -1,11 +1,14 @@
 """A team without engines or workers, and a small run for it to play: all in memory and files, in a moment."""
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from medcritical_ray.clinic.exam import make_questions
 from medcritical_ray.clinic.teacher import ClinicTeacher
@@ -225,3 +228,10 @@ class SmallRun:
         if (self.path / "run.json").exists():
             return RunDirectory.resume(self.path, **known)
         return RunDirectory.create(self.path, **known)
+
+
+@contextmanager
+def copies_in_place_of_links() -> Iterator[None]:
+    """A flip in one of the two names of a file is one in both: of a training and the policy that came of it."""
+    with patch.object(os, "link", side_effect=OSError):
+        yield

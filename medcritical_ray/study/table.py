@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
+from medcritical_ray.statistics import percent
 from medcritical_ray.study.arms import TRUNK, leading_arms
 
 _COLUMNS = (
@@ -41,7 +42,7 @@ def accuracy_text(row: dict[str, Any]) -> str:
     """The mean over the seeds, with its interval if there are several."""
     mean = row["mean_accuracy"]
     interval = f" [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]" if mean["n"] > 1 else ""
-    return f"{_percent(mean['value'])}{interval}"
+    return f"{percent(mean['value'])}{interval}"
 
 
 def _cells(arm: str, row: dict[str, Any], comparisons: dict[str, Any]) -> list[str]:
@@ -75,13 +76,9 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 def _percent_of(shares: Iterable[float | None]) -> str:
     known = [share for share in shares if share is not None]
-    return _percent(fmean(known)) if known else ""
+    return percent(fmean(known)) if known else ""
 
 
 def _mean_text(values: Iterable[float]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fakes import RESUME_COMMAND, SmallRun, small_config
+from fakes import RESUME_COMMAND, SmallRun, copies_in_place_of_links, small_config
 
 from jobs.self_play import keep_report, play_to_the_end
 from medcritical_ray.engines.served import StaleVersion, check_weights, served_policy
@@ -44,14 +44,8 @@ def rows_of(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture(autouse=True)
-def copies_in_place_of_links() -> Iterator[None]:
-    """A flip in one of the two names of a file is one in both: of a training and the policy that came of it."""
-
-    def refuse(source: object, target: object) -> None:
-        raise OSError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "link", refuse)
+def damage_is_done_to_one_name_of_a_file() -> Iterator[None]:
+    with copies_in_place_of_links():
         yield
 
 

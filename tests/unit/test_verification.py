@@ -1,7 +1,6 @@
 """`medcritical runs verify`: whole runs are whole, and whatever is done to a file is told with its name."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from fakes import SKILLS, SmallRun, small_config
+from fakes import SKILLS, SmallRun, copies_in_place_of_links, small_config
 
 from jobs.cli import main
 from jobs.self_play import play_to_the_end
@@ -32,14 +31,8 @@ def played(root: Path, **ends: int) -> RunDirectory:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def copies_in_place_of_links() -> Iterator[None]:
-    """A flip in one of the two names of a file is one in both; these tests damage one at a time."""
-
-    def refuse(source: object, target: object) -> None:
-        raise OSError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "link", refuse)
+def damage_is_done_to_one_name_of_a_file() -> Iterator[None]:
+    with copies_in_place_of_links():
         yield
 
 
