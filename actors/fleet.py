@@ -20,8 +20,8 @@ from medcritical_ray.engines.fleet import (
 from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.errors import RunFailed, WaitTimeout
 
-_LOOK_S = 1.0
-"""Seconds between two looks at what engines do not answer."""
+_LOOK_S = 0.25
+"""Seconds between two looks at what engines do not answer: other engines may wait for it, and a look takes 2 ms."""
 
 
 class Fleet:

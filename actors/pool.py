@@ -88,11 +88,13 @@ class EnginePool:
 
     def map(
         self,
-        blocks: Iterable[tuple[Key, list[Request]]],
+        blocks: Iterable[tuple[Key, list[Request]] | None],
         sampling: SamplingConfig,
         watch: Callable[[], None] = lambda: None,
-    ) -> Iterator[tuple[Key, list[Completion]]]:
-        """The completions of each block of requests, once each, in the order of the blocks.
+    ) -> Iterator[tuple[Key, list[Completion]] | None]:
+        """The completions of each block of requests, once each, in the order of the blocks; None while there are none,
+        so that whoever reads them may see to something else. None among the blocks says that the next one is not known
+        yet.
 
         Reads `blocks` as room becomes free: `max_in_flight` of them wait at one engine, and as many again for their
         turn. Blocks of an engine that is lost are written again, with the same result. `watch` is called
@@ -106,7 +108,8 @@ class EnginePool:
                 self._fleet.grow(self._num_wanted(work), self._policy)
                 watch()
                 self._take_answers(work)
-                yield from work.finished_in_order()
+                finished = list(work.finished_in_order())
+                yield from finished or (None,)
         finally:
             self._fleet.excuse()
             watch()

@@ -12,15 +12,14 @@ from actors.train import fit_dpo, fit_sft
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.engines.fleet import ENGINES_START, Note, fleet_readings, unnoted
 from medcritical_ray.engines.served import max_lora_rank
-from medcritical_ray.game import OnStep, Role
-from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.game import AskedBlock, OnStep, Role, WrittenBlock
 from medcritical_ray.store.mirror import mirror_of
 from medcritical_ray.telling.metrics import BROADCAST_SECONDS, TOKENS, Metric, Reading
 
 
 class RayTeam:
-    """Engines start when they are first asked to serve. Those of the minimum live until the end; others come while work
-    waits for them and go before a training, as its workers go after it.
+    """Engines start, all together, when one is first asked to serve. Those of the minimum live until the end; others
+    come while work waits for them and go before a training, as its workers go after it.
 
     The corrector has engines of its own if the config says so, else the generator's play both roles. `note` is told of
     engines that start, and of every death, restart and retirement of one.
@@ -32,11 +31,14 @@ class RayTeam:
         self._pools: dict[Role, EnginePool] = {}
         self._metrics = RunMetrics(config.run.name)
 
+    @property
+    def plays_apart(self) -> bool:
+        return self._config.engines.separate_corrector > 0
+
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
-        players = self._players(role)
-        if players not in self._pools:
-            self._pools[players] = self._start(players, version, policy_dir)
-        pool = self._pools[players]
+        if not self._pools:
+            self._start(version, policy_dir)
+        pool = self._pools[self._players(role)]
         pool.tell(self._note)
         pool.wait_until_serving()
         if not pool.serves(version, policy_dir):
@@ -46,8 +48,8 @@ class RayTeam:
         self._show(pool, role)
 
     def write(
-        self, role: Role, version: int, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
-    ) -> Iterator[tuple[int, list[Completion]]]:
+        self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
+    ) -> Iterator[WrittenBlock | None]:
         pool = self._pools[self._players(role)]
         assert pool.version == version, f"{role} serves version {pool.version}, not {version}"
         return self._counted(role, pool.map(blocks, sampling, watch=lambda: self._show(pool, role)))
@@ -105,14 +107,13 @@ class RayTeam:
 
     def _players(self, role: Role) -> Role:
         """The role whose pool plays `role`."""
-        return role if self._config.engines.separate_corrector else "generator"
+        return role if self.plays_apart else "generator"
 
-    def _counted(
-        self, role: Role, written: Iterable[tuple[int, list[Completion]]]
-    ) -> Iterator[tuple[int, list[Completion]]]:
-        for block, completions in written:
-            self._record(TOKENS, sum(each.num_tokens for each in completions), role)
-            yield block, completions
+    def _counted(self, role: Role, written: Iterable[WrittenBlock | None]) -> Iterator[WrittenBlock | None]:
+        for answer in written:
+            if answer:
+                self._record(TOKENS, sum(each.num_tokens for each in answer[1]), role)
+            yield answer
 
     def _record(self, metric: Metric, value: float, role: Role) -> None:
         self._metrics.record([Reading(name=metric.name, value=value, tags={"role": role})])
@@ -120,16 +121,18 @@ class RayTeam:
     def _show(self, pool: EnginePool, role: Role) -> None:
         self._metrics.record(fleet_readings(role, pool.states))
 
-    def _start(self, role: Role, version: int, policy_dir: Path) -> EnginePool:
+    def _start(self, version: int, policy_dir: Path) -> None:
         engines = self._config.engines
-        num_engines = engines.num_engines if role == "generator" else engines.separate_corrector
-        self._note(ENGINES_START, role=role, num_engines=min(num_engines, engines.least_engines))
-        return EnginePool(
-            engines,
-            version,
-            policy_dir,
-            name=f"medcritical/{self._config.run.name}/{role}",
-            num_engines=num_engines,
-            max_lora_rank=max_lora_rank(self._config),
-            mirror=mirror_of(self._config),
-        )
+        sizes: dict[Role, int] = {"generator": engines.num_engines, "corrector": engines.separate_corrector}
+        for role, num_engines in sizes.items():
+            if num_engines:
+                self._note(ENGINES_START, role=role, num_engines=min(num_engines, engines.least_engines))
+                self._pools[role] = EnginePool(
+                    engines,
+                    version,
+                    policy_dir,
+                    name=f"medcritical/{self._config.run.name}/{role}",
+                    num_engines=num_engines,
+                    max_lora_rank=max_lora_rank(self._config),
+                    mirror=mirror_of(self._config),
+                )

@@ -176,8 +176,9 @@ def measure(
     """The figures of one policy, with engines of its own: two policies need not have the same architecture."""
     from actors.team import RayTeam
     from jobs.evaluation_config import config_of_policy
-    from medcritical_ray.assessment import Player, assess_on, correct_by_question
+    from medcritical_ray.assessment import assess_on, correct_by_question
     from medcritical_ray.game import Session
+    from medcritical_ray.play import Player
 
     progress.start_phase(0, f"starting engines for {directory}")
     started = time.monotonic()

@@ -1,26 +1,18 @@
 """Evaluates a policy on dev and test through the engines: answers, samples, and corrections of its own answers."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from medcritical_ray.asked import answers_to, checks_of, samples_of
+from medcritical_ray.asked import Turns, answers_to, checks_of, samples_of
 from medcritical_ray.config import SamplingConfig
 from medcritical_ray.evaluation import AnswerMeter, Evaluation, Evaluator
-from medcritical_ray.game import BASE_VERSION, Game, Role, Session
+from medcritical_ray.game import BASE_VERSION, Game, Session
 from medcritical_ray.grading import guess_chance
-from medcritical_ray.play import play
+from medcritical_ray.play import Play, Player
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Trajectory
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.run.tables import iter_parts
-
-
-class Player(NamedTuple):
-    """A policy in the role that it is evaluated in."""
-
-    role: Role
-    version: int
-    policy_dir: Path
 
 
 def assess(game: Game, iteration: int, version: int, policy_dir: Path, directory: Path) -> dict[str, Any]:
@@ -36,20 +28,25 @@ def assess(game: Game, iteration: int, version: int, policy_dir: Path, directory
 def assess_on(
     session: Session, iteration: int, solver: Player, corrector: Player | None, questions: QuestionSet, directory: Path
 ) -> Evaluation:
-    """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector."""
-    num_samples = session.config.evaluate.num_passes
-    sampling = session.config.generate.sampling
-    share = session.config.evaluate.corrected_share
-    plays = [("answers", solver, _greedy(sampling), answers_to(questions, iteration=iteration))]
-    if corrector:
-        how = _greedy(session.config.correct.sampling)
-        plays.append(("corrections", corrector, how, checks_of(questions, directory / "answers", share)))
+    """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector, who
+    begins with the first of them if it has engines of its own."""
+    config, num_samples = session.config, session.config.evaluate.num_passes
+
+    def play(name: str, player: Player, how: SamplingConfig, turns: Turns, follows: Play | None = None) -> Play:
+        return Play(session, directory / name, player, how, questions.num_blocks, turns, follows=follows)
+
+    answers = play("answers", solver, _greedy(config.generate.sampling), answers_to(questions, iteration=iteration))
+    solved, corrected = [answers], []
     if num_samples:
-        samples = samples_of(questions, iteration=iteration, num_samples=num_samples)
-        plays.append(("samples", solver, sampling, samples))
-    for name, (role, version, policy_dir), how, turns in plays:
-        session.team.serve(role, version, policy_dir)
-        play(session, directory / name, role, how, version, questions.num_blocks, turns)
+        turns = samples_of(questions, iteration=iteration, num_samples=num_samples)
+        solved.append(play("samples", solver, config.generate.sampling, turns))
+    if corrector:
+        checks = checks_of(questions, answers.directory, config.evaluate.corrected_share)
+        corrected.append(play("corrections", corrector, _greedy(config.correct.sampling), checks, answers))
+    for each in solved:
+        each.finish(beside=corrected if session.team.plays_apart else [])
+    for each in corrected:
+        each.finish()
     return read_evaluation(questions, directory, num_samples=num_samples)
 
 
@@ -62,7 +59,7 @@ def _corrector_of(game: Game, solver: Player) -> Player | None:
         return None
     if game.config.correct.policy != "latest" and solver.version > 0:
         return Player("corrector", 0, PolicyStore(game.run.policies).get(0).path)
-    return solver
+    return solver._replace(role="corrector")
 
 
 def _greedy(sampling: SamplingConfig) -> SamplingConfig:

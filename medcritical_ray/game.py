@@ -19,6 +19,10 @@ from medcritical_ray.teaching.teachers import Teacher
 
 Role = Literal["generator", "corrector"]
 
+AskedBlock = tuple[int, list[Request]]
+WrittenBlock = tuple[int, list[Completion]]
+"""What is asked of a block, and what is answered, by the block's number."""
+
 OnStep = Callable[[dict[str, float]], None]
 """Who is shown the metrics of each training step, `step` and `num_steps` among them."""
 
@@ -33,15 +37,21 @@ TEACHER_VERSION = -3
 class Team(Protocol):
     """Those who do the heavy work: engines that write, and workers that train."""
 
+    @property
+    def plays_apart(self) -> bool:
+        """Whether each role has engines of its own, so that both may write at the same time."""
+        ...
+
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
         """Returns when the role serves the policy as that version; an engine that comes later confirms it first."""
         ...
 
     def write(
-        self, role: Role, version: int, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
-    ) -> Iterator[tuple[int, list[Completion]]]:
+        self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
+    ) -> Iterator[WrittenBlock | None]:
         """Yields the completions of each block, in the order of the blocks; all are by the policy of that version,
-        which the role must serve."""
+        which the role must serve. None among the blocks says that the next is not known yet, None among the
+        completions that there are none for now."""
         ...
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
@@ -97,11 +107,17 @@ class Game(Session):
     right_line_by_line: Callable[[str, str], bool] | None = None
 
     def once(
-        self, iteration: int, phase: str, work: Callable[[], dict[str, Any]], reads: Sequence[str] = ()
+        self,
+        iteration: int,
+        phase: str,
+        work: Callable[[], dict[str, Any]],
+        reads: Sequence[str] = (),
+        ahead: Sequence[Path] = (),
     ) -> dict[str, Any]:
         """The result of a phase: carried out now, or read back if an earlier process has done it.
 
-        What the phases that it `reads` left is compared with its hashes first. Raises RunFailed with the phase, the
+        What the phases that it `reads` left is compared with its hashes first. Directories that a later phase has begun
+        to fill are `ahead`: it is that phase which leaves them. Raises RunFailed with the phase, the
         cause and the command that resumes the run; where something is the user's to mend, UserError with the same.
         """
         if self.run.done(iteration, phase):
@@ -114,7 +130,7 @@ class Game(Session):
             result = work()
             seconds = time.monotonic() - started
             result = {**result, "seconds": seconds}
-            self.run.mark_done(iteration, phase, result)
+            self.run.mark_done(iteration, phase, result, ahead=ahead)
         except Exception as error:
             with suppress(OSError):  # the disk may be what failed
                 self.run.append_event("phase failed", iteration=iteration, phase=phase, cause=repr(error))

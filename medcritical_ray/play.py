@@ -1,42 +1,98 @@
 """Has turns written by the team, block by block; each block is kept on disk as a part, which no resumed run redoes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from medcritical_ray.asked import Turns
 from medcritical_ray.config import SamplingConfig
-from medcritical_ray.game import Role, Session
+from medcritical_ray.game import AskedBlock, Role, Session
 from medcritical_ray.records import Trajectory
-from medcritical_ray.rollouts import Request, Turn
-from medcritical_ray.run.tables import count_rows, iter_columns, missing_parts, write_part
+from medcritical_ray.rollouts import Turn
+from medcritical_ray.run.tables import count_rows, iter_columns, missing_parts, part_path, write_part
 
 
-def play(
-    session: Session,
-    directory: Path,
-    role: Role,
-    sampling: SamplingConfig,
-    version: int,
-    num_blocks: int,
-    turns_of_block: Callable[[int], list[Turn]],
-) -> dict[str, Any]:
-    """Writes the trajectories of every block that is still missing, and counts those of all blocks."""
-    missing = missing_parts(directory, num_blocks)
-    under_way: dict[int, list[Turn]] = {}
+class Player(NamedTuple):
+    """A policy in the role that it writes in."""
 
-    def requests() -> Iterator[tuple[int, list[Request]]]:
-        for block in missing:
-            under_way[block] = turns_of_block(block)
-            yield block, [turn.request(session.config.run.seed) for turn in under_way[block]]
+    role: Role
+    version: int
+    policy_dir: Path
 
-    label = f"{directory.parent.name}/{directory.name}"
-    for num_written, (block, completions) in enumerate(session.team.write(role, version, requests(), sampling), 1):
-        turns = under_way.pop(block)
-        trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
-        write_part(directory, block, trajectories, Trajectory)
-        session.progress.advance(label, num_blocks - len(missing) + num_written, num_blocks)
-    return count_trajectories(directory)
+
+class Play:
+    """The trajectories of some blocks, of which those that are missing are written as the play goes on.
+
+    A play that `follows` another asks about what that one writes. It may go on beside it, if their roles have engines
+    of their own: a block has its turn as soon as the other has written it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        directory: Path,
+        player: Player,
+        sampling: SamplingConfig,
+        num_blocks: int,
+        turns_of_block: Turns,
+        *,
+        follows: "Play | None" = None,
+    ) -> None:
+        self.directory = directory
+        self.is_under_way = False
+        self._session = session
+        self._player = player
+        self._sampling = sampling
+        self._num_blocks = num_blocks
+        self._turns_of_block = turns_of_block
+        self._follows = follows
+        self._going_on = self._write()
+
+    def go_on(self) -> None:
+        """Looks once for what is written, and waits for it no longer than a moment."""
+        next(self._going_on, None)
+
+    def finish(self, beside: "Sequence[Play]" = ()) -> dict[str, Any]:
+        """Writes what is still missing, and counts the trajectories of all blocks. Plays `beside` it go on meanwhile,
+        as far as they come."""
+        label, told = f"{self.directory.parent.name}/{self.directory.name}", 0
+        for num_written in self._going_on:
+            for other in beside:
+                other.go_on()
+            if num_written > told:
+                told = num_written
+                self._session.progress.advance(label, num_written, self._num_blocks)
+        return count_trajectories(self.directory)
+
+    def _write(self) -> Iterator[int]:
+        """Yields, whenever others may go on, how many blocks are written so far."""
+        self.is_under_way = True
+        role, version, policy_dir = self._player
+        num_written = self._num_blocks - len(missing_parts(self.directory, self._num_blocks))
+        under_way: dict[int, list[Turn]] = {}
+        self._session.team.serve(role, version, policy_dir)
+        yield num_written
+        for answer in self._session.team.write(role, version, self._requests(under_way), self._sampling):
+            if answer:
+                block, completions = answer
+                turns = under_way.pop(block)
+                trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
+                write_part(self.directory, block, trajectories, Trajectory)
+                num_written += 1
+            yield num_written
+        self.is_under_way = False
+
+    def _requests(self, under_way: dict[int, list[Turn]]) -> Iterator[AskedBlock | None]:
+        """Of each block that is missing; None as often as the next cannot be told yet."""
+        for block in missing_parts(self.directory, self._num_blocks):
+            while self._follows and self._follows.is_about_to_write(block):
+                yield None
+            under_way[block] = self._turns_of_block(block)
+            yield block, [turn.request(self._session.config.run.seed) for turn in under_way[block]]
+
+    def is_about_to_write(self, block: int) -> bool:
+        return self.is_under_way and not part_path(self.directory, block).exists()
 
 
 def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from medcritical_ray.files import sha256_of
 from medcritical_ray.game import Game
 from medcritical_ray.guards import DIVERGED, Rejection, judge_evaluation, judge_training
 from medcritical_ray.model_files import is_adapter
-from medcritical_ray.play import play, write_nothing
+from medcritical_ray.play import Play, Player, write_nothing
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.round_pairs import pair_round
 from medcritical_ray.run.policies import MANIFEST, Policy, PolicyStore
@@ -55,8 +55,12 @@ def stop_if_rejected(game: Game, iteration: int) -> None:
 
 def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
     """One round; returns its metrics, of which `adopted_version` says which policy goes on."""
-    generated = game.once(iteration, "generate", lambda: generate(game, iteration, policy))
-    corrected = game.once(iteration, "correct", lambda: correct(game, iteration, policy), ["generate"])
+    attempts = attempts_by(game, iteration, policy)
+    corrections = corrections_by(game, iteration, policy, attempts)
+    generated = game.once(
+        iteration, "generate", lambda: generate(game, attempts, corrections), ahead=[corrections.directory]
+    )
+    corrected = game.once(iteration, "correct", lambda: correct(game, iteration, corrections), ["generate"])
     paired = game.once(iteration, "pair", lambda: pair(game, iteration), ["generate", "correct"])
     metrics = {"generate": generated, "correct": corrected, "pair": paired}
     if sum(paired["pairs"].values()) + paired["earlier_pairs"] < game.config.dpo.batch_size:
@@ -71,35 +75,48 @@ def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]
     return {**metrics, **choose(game, iteration, policy)}
 
 
-def generate(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
+def attempts_by(game: Game, iteration: int, policy: Policy) -> Play:
     """K sampled attempts per question, graded by the key alone."""
     questions = _questions(game, iteration)
-    game.team.serve("generator", policy.version, policy.path)
-    return play(
+    return Play(
         game,
         game.run.iteration(iteration) / "attempts",
-        "generator",
+        Player("generator", policy.version, policy.path),
         game.config.generate.sampling,
-        policy.version,
         questions.num_blocks,
         attempts_at(questions, iteration=iteration, num_attempts=game.config.generate.num_attempts),
     )
 
 
-def correct(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
-    """M sampled repairs of every wrong attempt, and checks of a share of the right ones; or the teacher's repairs; or
-    none, where pairs are made of none."""
+def corrections_by(game: Game, iteration: int, policy: Policy, attempts: Play) -> Play:
+    """M sampled repairs of every wrong attempt, and checks of a share of the right ones."""
+    questions = _questions(game, iteration)
+    corrector = PolicyStore(game.run.policies).get(0) if game.config.correct.policy == "initial" else policy
+    return Play(
+        game,
+        game.run.iteration(iteration) / "corrections",
+        Player("corrector", corrector.version, corrector.path),
+        game.config.correct.sampling,
+        questions.num_blocks,
+        corrections_of(questions, attempts.directory, game.config),
+        follows=attempts,
+    )
+
+
+def generate(game: Game, attempts: Play, corrections: Play) -> dict[str, Any]:
+    """Has the attempts written; a corrector with engines of its own begins with the first that are."""
+    begins = game.team.plays_apart and game.config.correct.policy != "teacher" and game.config.pairs.take_corrections
+    return attempts.finish(beside=[corrections] if begins else [])
+
+
+def correct(game: Game, iteration: int, corrections: Play) -> dict[str, Any]:
+    """The corrections that are still missing; or the teacher's repairs; or none, where pairs are made of none."""
     questions = _questions(game, iteration)
     if not game.config.pairs.take_corrections:
-        return write_nothing(game.run.iteration(iteration) / "corrections", questions.num_blocks)
+        return write_nothing(corrections.directory, questions.num_blocks)
     if game.config.correct.policy == "teacher":
         return review_round(game, iteration, questions)
-    corrector = policy if game.config.correct.policy == "latest" else PolicyStore(game.run.policies).get(0)
-    game.team.serve("corrector", corrector.version, corrector.path)
-    directory = game.run.iteration(iteration)
-    turns = corrections_of(questions, directory / "attempts", game.config)
-    sampling = game.config.correct.sampling
-    return play(game, directory / "corrections", "corrector", sampling, corrector.version, questions.num_blocks, turns)
+    return corrections.finish()
 
 
 def pair(game: Game, iteration: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from medcritical_ray.asked import attempts_at
 from medcritical_ray.assessment import assess
 from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, Game
-from medcritical_ray.play import play
+from medcritical_ray.play import Play, Player
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Demonstration, Trajectory
 from medcritical_ray.run.directory import STAGE_ONE
@@ -98,16 +98,14 @@ def make_mistakes(game: Game) -> dict[str, Any]:
     directory = game.run.iteration(STAGE_ONE)
     questions = corrected_questions(game)
     publish(game, directory / "drafted", directory / "draft")
-    game.team.serve("generator", DRAFT_VERSION, PolicyStore(directory / "draft").get(0).path)
-    return play(
+    return Play(
         game,
         directory / "attempts",
-        "generator",
+        Player("generator", DRAFT_VERSION, PolicyStore(directory / "draft").get(0).path),
         game.config.generate.sampling,
-        DRAFT_VERSION,
         questions.num_blocks,
         attempts_at(questions, iteration=STAGE_ONE, num_attempts=game.config.sft.own_attempts),
-    )
+    ).finish()
 
 
 def correct_mistakes(game: Game) -> dict[str, Any]:

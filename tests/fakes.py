@@ -15,7 +15,7 @@ from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.files import atomic_directory
-from medcritical_ray.game import Game, OnStep, Role
+from medcritical_ray.game import AskedBlock, Game, OnStep, Role, WrittenBlock
 from medcritical_ray.prompts import question_text
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import write_questions
@@ -54,37 +54,53 @@ def small_config(**parts: dict[str, Any]) -> Config:
 class FakeTeam:
     """Writes what the clinic's teacher would, or a mistake, as its policy's skill has it; trains by copying a policy.
 
-    Both roles are played by the same engine, which serves one version at a time.
+    Both roles are played by the same engine, which serves one version at a time, unless each has its own.
 
     It says "the machine died" in place of its call number `fails_at`, counted over all that it is asked to do.
     """
 
-    def __init__(self, questions: Iterable[Question], skills: dict[str, float], fails_at: int | None = None) -> None:
+    def __init__(
+        self,
+        questions: Iterable[Question],
+        skills: dict[str, float],
+        *,
+        plays_apart: bool = False,
+        fails_at: int | None = None,
+    ) -> None:
+        self.plays_apart = plays_apart
         self._questions = {question_text(question.unkeyed()): question for question in questions}
         self._teacher = ClinicTeacher(load_world())
         self._skills = skills
         self._fails_at = fails_at
         self._num_calls = 0
-        self._serving: tuple[int, float] | None = None
+        self._serving: dict[Role, tuple[int, float]] = {}
+        """By the role whose engine it is: the version, and the skill that it has."""
         self.served: list[tuple[Role, int]] = []
+        self.asked: list[tuple[Role, int]] = []
+        """Role and number of each block that was to be written, in their order."""
         self.trained: list[tuple[str, str, str]] = []
         """Name of the DPO training, names of the directories of policy and reference."""
 
     def serve(self, role: Role, version: int, policy_dir: Path) -> None:
-        if self._serving and self._serving[0] == version:
+        player = self._player(role)
+        if player in self._serving and self._serving[player][0] == version:
             return
         self._count_call()
         self.served.append((role, version))
-        self._serving = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
+        self._serving[player] = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
 
     def write(
-        self, role: Role, version: int, blocks: Iterable[tuple[int, list[Request]]], sampling: SamplingConfig
-    ) -> Iterator[tuple[int, list[Completion]]]:
-        assert self._serving
-        serving, skill = self._serving
+        self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
+    ) -> Iterator[WrittenBlock | None]:
+        serving, skill = self._serving[self._player(role)]
         assert serving == version, f"{role} serves version {serving}, not {version}"
-        for block, requests in blocks:
+        for asked in blocks:
+            if not asked:
+                yield None
+                continue
+            block, requests = asked
             self._count_call()
+            self.asked.append((role, block))
             texts = [self._text(request, skill) for request in requests]
             yield block, [Completion(text=t, finished=True, num_tokens=TOKENS_OF_VERSION + version) for t in texts]
 
@@ -125,6 +141,9 @@ class FakeTeam:
             return f"Check: the answer is wrong: it is another.\n{answer_line}"
         mistake = self._teacher.mistake(question.unkeyed(), rng) or "Answer: none (A)"
         return "\n".join([*mistake.splitlines()[:-1], answer_line])
+
+    def _player(self, role: Role) -> Role:
+        return role if self.plays_apart else "generator"
 
     def _count_call(self) -> None:
         self._num_calls += 1
@@ -203,7 +222,12 @@ class SmallRun:
         return Game(
             config=self.config,
             run=run,
-            team=FakeTeam(all_questions, self._skills, fails_at),
+            team=FakeTeam(
+                all_questions,
+                self._skills,
+                plays_apart=self.config.engines.separate_corrector > 0,
+                fails_at=fails_at,
+            ),
             teacher=teacher,
             reviewer=self._reviewer or teacher,
             progress=FakeProgress(killed_at),

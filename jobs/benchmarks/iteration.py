@@ -14,7 +14,7 @@ from jobs.benchmarks.figures import Figure, Goal, in_turn
 if TYPE_CHECKING:
     from actors.team import RayTeam
     from medcritical_ray.config import Config
-    from medcritical_ray.game import Game
+    from medcritical_ray.game import Game, Team
     from medcritical_ray.run.policies import Policy
 
 GOAL = Goal(
@@ -29,50 +29,55 @@ GOAL = Goal(
 def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
     """From the policy of stage 1, which is trained once before, to the evaluation of the next one. Ours begins with
     engines that serve the policy, as they do after the iteration before."""
-    with _after_stage_one(scratch) as (game, policy):
-        sides = _Sides(game, policy, scratch)
-        ours, peer = in_turn(repeats, sides.ours, sides.peer)
+    with after_stage_one(scratch) as (game, policy):
+        first = FirstIteration(game, policy, scratch)
+        ours, peer = in_turn(repeats, lambda: first.seconds(game.team), lambda: _seconds_with_restarts(first))
     return [Figure(goal=GOAL, ours_each=ours, peer_each=peer)]
 
 
+def _seconds_with_restarts(first: "FirstIteration") -> float:
+    team: Any = _RestartedTeam(first.game.config, f"restarted-{first.num_played}")
+    try:
+        return first.seconds_from_anywhere(team, before_phases=team.restart)
+    finally:
+        team.restart()
+
+
 @contextmanager
-def _after_stage_one(scratch: Path) -> "Iterator[tuple[Game, Policy]]":
+def after_stage_one(scratch: Path, **parts: dict[str, Any]) -> "Iterator[tuple[Game, Policy]]":
+    """A run of the demo, with some keys of its config's parts changed, that has come as far as version 0."""
     from actors.team import RayTeam
     from jobs.self_play import make_game, opened_to_play
     from medcritical_ray.stage_one import stage_one
 
-    config = clinic.demo_config(run={"directory": str(scratch), "name": "benchmark"})
+    config = clinic.demo_config(run={"directory": str(scratch), "name": "benchmark"}, **parts)
     with opened_to_play(config, resume=False, command="medcritical benchmark") as run, RayTeam(config) as team:
         game = make_game(config, run, team, _Phases(), "medcritical benchmark")
         yield game, stage_one(game)
 
 
-class _Sides:
-    """Each measure plays in a copy of the run."""
+class FirstIteration:
+    """Is played again and again, each time in a copy of the run."""
 
     def __init__(self, game: "Game", policy: "Policy", scratch: Path) -> None:
         self.game, self.policy, self.scratch = game, policy, scratch
         self.num_played = 0
 
-    def ours(self) -> float:
-        self.game.team.serve("generator", self.policy.version, self.policy.path)
-        return self._play(self.game)
+    def seconds(self, team: "Team") -> float:
+        """Of an iteration by a team whose engines serve the policy when it begins."""
+        for role in ("generator", "corrector"):
+            team.serve(role, self.policy.version, self.policy.path)
+        return self.seconds_from_anywhere(team)
 
-    def peer(self) -> float:
-        team = _RestartedTeam(self.game.config, f"restarted-{self.num_played}")
-        try:
-            return self._play(replace(self.game, team=team, progress=_Phases(team.restart)))
-        finally:
-            team.restart()
-
-    def _play(self, game: "Game") -> float:
+    def seconds_from_anywhere(self, team: "Team", before_phases: Callable[[], None] = lambda: None) -> float:
+        """Whatever the engines serve, if there are any."""
         from medcritical_ray.run.directory import RunDirectory
         from medcritical_ray.self_play import self_iteration
 
         self.num_played += 1
         copy = self.scratch / f"played-{self.num_played}"
-        shutil.copytree(game.run.path, copy)
-        game = replace(game, run=RunDirectory(copy))
+        shutil.copytree(self.game.run.path, copy)
+        game = replace(self.game, run=RunDirectory(copy), team=team, progress=_Phases(before_phases))
         started = time.perf_counter()
         self_iteration(game, 1, self.policy)
         return time.perf_counter() - started

@@ -1,14 +1,38 @@
-"""A self-iteration whose phases overlap, beside the same phases one after the other."""
+"""A self-iteration whose roles, with engines of their own, write at the same time, beside one where they take turns.
+
+Both play with the same two engines, one of each role, in blocks of 50 questions, so that there is something to hand on.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jobs.benchmarks import iteration
-from jobs.benchmarks.figures import NotMeasured
+from jobs.benchmarks.figures import Figure, in_turn
 
-GOAL = replace(iteration.GOAL, peer="the same phases without overlap", target=1.3)
+if TYPE_CHECKING:
+    from medcritical_ray.game import Team
+
+GOAL = replace(iteration.GOAL, peer="the same phases one after the other", target=1.3)
 
 
-def measure(repeats: int, scratch: Path) -> Sequence[NotMeasured]:
-    return [NotMeasured(goal=GOAL, why="phases follow one another, and there is no overlap to be switched off")]
+def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
+    engines = {"num_engines": 1, "separate_corrector": 1}
+    with iteration.after_stage_one(scratch, engines=engines, questions={"block_size": 50}) as (game, policy):
+        first = iteration.FirstIteration(game, policy, scratch)
+        taking_turns: Any = _TakingTurns(game.team)
+        ours, peer = in_turn(repeats, lambda: first.seconds(game.team), lambda: first.seconds(taking_turns))
+    return [Figure(goal=GOAL, ours_each=ours, peer_each=peer)]
+
+
+class _TakingTurns:
+    """A team whose roles have engines of their own, and which has one of them write at a time."""
+
+    plays_apart = False
+
+    def __init__(self, team: "Team") -> None:
+        self._team = team
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._team, name)

@@ -63,13 +63,15 @@ def _round(scratch: Path, num_questions: int) -> dict[str, float]:
 
 def play_round(directory: Path, num_questions: int) -> dict[str, float]:
     """The seconds per 1,000 questions, without those of making the texts, and the process's peak memory so far."""
-    from medcritical_ray.self_play import correct, generate, pair
+    from medcritical_ray.self_play import attempts_by, correct, corrections_by, pair
 
     game, policy = _game(directory, num_questions)
     started = time.perf_counter()
     with game.run:
-        generated = game.once(1, "generate", lambda: generate(game, 1, policy))
-        game.once(1, "correct", lambda: correct(game, 1, policy), ["generate"])
+        attempts = attempts_by(game, 1, policy)
+        generated = game.once(1, "generate", attempts.finish)
+        corrections = corrections_by(game, 1, policy, attempts)
+        game.once(1, "correct", lambda: correct(game, 1, corrections), ["generate"])
         paired = game.once(1, "pair", lambda: pair(game, 1), ["generate", "correct"])
     seconds = time.perf_counter() - started
     assert generated["num_trajectories"] == num_questions * NUM_ATTEMPTS

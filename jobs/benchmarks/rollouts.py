@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actors.pool import EnginePool
     from medcritical_ray.config import Config, SamplingConfig
+    from medcritical_ray.game import AskedBlock, WrittenBlock
     from medcritical_ray.question_set import QuestionSet
-    from medcritical_ray.rollouts import Completion, Request
 
 
 def play_attempts(pool: "EnginePool", questions: "QuestionSet", config: "Config", directory: Path) -> dict[str, Any]:
@@ -17,24 +17,28 @@ def play_attempts(pool: "EnginePool", questions: "QuestionSet", config: "Config"
     directory."""
     from medcritical_ray.asked import attempts_at
     from medcritical_ray.game import Session
-    from medcritical_ray.play import play
+    from medcritical_ray.play import Play, Player
 
     session = Session(config=config, team=_Writers(pool), progress=_Nobody())  # type: ignore[arg-type]  # none trains
     turns = attempts_at(questions, iteration=1, num_attempts=config.generate.num_attempts)
     started = time.perf_counter()
-    counts = play(session, directory, "generator", config.generate.sampling, pool.version, questions.num_blocks, turns)
+    player = Player("generator", pool.version, Path())
+    counts = Play(session, directory, player, config.generate.sampling, questions.num_blocks, turns).finish()
     return {**counts, "seconds": time.perf_counter() - started}
 
 
 class _Writers:
-    """The part of a team that writes."""
+    """The part of a team that writes, with a policy that is served already."""
 
     def __init__(self, pool: "EnginePool") -> None:
         self._pool = pool
 
+    def serve(self, role: str, version: int, policy_dir: Path) -> None:
+        pass
+
     def write(
-        self, role: str, version: int, blocks: "Iterable[tuple[int, list[Request]]]", sampling: "SamplingConfig"
-    ) -> "Iterator[tuple[int, list[Completion]]]":
+        self, role: str, version: int, blocks: "Iterable[AskedBlock | None]", sampling: "SamplingConfig"
+    ) -> "Iterator[WrittenBlock | None]":
         return self._pool.map(blocks, sampling)
 
 

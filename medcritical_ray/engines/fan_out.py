@@ -20,9 +20,10 @@ class Block(Generic[Key, Work]):
 
 
 class OrderedBlocks(Generic[Key, Work, Result]):
-    """Keeps at most `window` blocks between reading them and giving back their results."""
+    """Keeps at most `window` blocks between reading them and giving back their results. None among the blocks says that
+    the next one is not known yet."""
 
-    def __init__(self, blocks: Iterable[tuple[Key, Work]], window: int) -> None:
+    def __init__(self, blocks: Iterable[tuple[Key, Work] | None], window: int) -> None:
         self._source = iter(blocks)
         self._window = window
         self._num_read = 0
@@ -72,9 +73,12 @@ class OrderedBlocks(Generic[Key, Work, Result]):
         """Whether there was one more, and room for it."""
         if self._is_read or len(self._pending) >= self._window:
             return False
-        item = next(self._source, None)
-        if item is None:
+        try:
+            item = next(self._source)
+        except StopIteration:
             self._is_read = True
+            return False
+        if item is None:
             return False
         block = Block(self._num_read, *item)
         self._num_read += 1

@@ -192,11 +192,21 @@ class RunDirectory:
         """Their names, in the alphabet's order."""
         return sorted(path.stem for path in (self.iteration(iteration) / PHASES).glob("*.json"))
 
-    def mark_done(self, iteration: int, phase: str, result: dict[str, Any], beside: Iterable[Path] = ()) -> None:
+    def mark_done(
+        self,
+        iteration: int,
+        phase: str,
+        result: dict[str, Any],
+        *,
+        beside: Iterable[Path] = (),
+        ahead: Iterable[Path] = (),
+    ) -> None:
         """Records that a phase, all of whose files are written, is done, what a resumed run must know of it, and the
-        hashes of what it left: files of the iteration that no phase before it has left, and those `beside` these."""
+        hashes of what it left: files of the iteration that no phase before it has left and no later one has written
+        `ahead`, and those `beside` these."""
         others = [other for other in self.phases_done(iteration) if other != phase]
         known = {name for other in others for name in self.left(iteration, other)}
+        known |= {file.relative_to(self.path).as_posix() for place in ahead for file in files_below(place)}
         files = [*left_in(self.iteration(iteration)), *(file for place in beside for file in files_below(place))]
         write_json(self.phase_file(iteration, phase), {**result, FILES: hashes_of(self.path, files, but=known)})
         self._note("phase done", self.phase_file(iteration, phase), iteration=iteration, phase=phase)

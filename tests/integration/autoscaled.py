@@ -57,12 +57,12 @@ def main(address: str, policy: Path, work: Path) -> None:
         phase("write")
         team.serve("generator", 0, policy)
         written = write_and_lose_a_machine(team)
-        again = dict(team.write("generator", 0, [block(0)], SAMPLED))
+        again = dict(filter(None, team.write("generator", 0, [block(0)], SAMPLED)))
         phase("train")
         trained = train(team, policy, work)
         phase("write with version 1")
         team.serve("generator", 1, trained)
-        with_new = dict(team.write("generator", 1, [block(0)], SAMPLED))
+        with_new = dict(filter(None, team.write("generator", 1, [block(0)], SAMPLED)))
         phase("end")
     print(
         json.dumps(
@@ -114,7 +114,7 @@ def write_and_lose_a_machine(team: RayTeam) -> list[tuple[int, list[Completion]]
     def blocks() -> Iterator[tuple[int, list[Request]]]:
         yield from map(block, takewhile(lambda n: last[0] is None or n < last[0], count()))
 
-    for answer in team.write("generator", 0, blocks(), SAMPLED):
+    for answer in filter(None, team.write("generator", 0, blocks(), SAMPLED)):
         written.append(answer)
         if last[0] is None and team._pools["generator"].num_serving == 2:
             end_a_rollout_machine()

@@ -60,9 +60,9 @@ def send(number: signal.Signals, actor_name: str) -> int:
 def written(pool: EnginePool, disturb: Callable[[], None] = lambda: None) -> list[tuple[str, list[Completion]]]:
     """What the pool writes; the disturbance comes once its first block is there."""
     answers = pool.map(BLOCKS, SAMPLED)
-    first = next(answers)
+    first = next(answer for answer in answers if answer)
     disturb()
-    return [first, *answers]
+    return [first, *(answer for answer in answers if answer)]
 
 
 def states(pool: EnginePool) -> list[str]:

@@ -203,6 +203,16 @@ def test_a_phase_signs_for_what_it_left_and_for_nothing_that_another_left(tmp_pa
         assert run.result(1, "correct") == {"num": 2}
 
 
+def test_what_a_later_phase_wrote_ahead_is_signed_for_by_that(tmp_path: Path):
+    attempts, corrections = (f"iterations/001/{name}/part-00000.parquet" for name in ("attempts", "corrections"))
+    with create(tmp_path) as run:
+        leave(run, attempts, corrections)
+        run.mark_done(1, "generate", {}, ahead=[run.iteration(1) / "corrections"])
+        run.mark_done(1, "correct", {})
+        assert list(run.left(1, "generate")) == [attempts]
+        assert list(run.left(1, "correct")) == [corrections]
+
+
 def test_what_a_phase_left_is_checked_by_its_hash(tmp_path: Path):
     with create(tmp_path) as run:
         leave(run, "iterations/001/attempts/part-00000.parquet")

@@ -48,6 +48,9 @@ ALL_PHASES = [
     *((2, phase) for phase in SELF_ITERATION_PHASES),
 ]
 
+APART = {"separate_corrector": 1}
+"""Engines of which one is the corrector's own."""
+
 
 def play_all(game: Game) -> Policy:
     with game.run:
@@ -188,10 +191,11 @@ def test_a_run_killed_at_the_start_of_every_phase_ends_with_the_same_rows(
     assert rows_of(run) == rows_of(finished[0])
 
 
+@pytest.mark.parametrize("engines", [{}, APART], ids=["together", "apart"])
 def test_a_run_whose_team_dies_at_every_fourth_thing_it_does_ends_with_the_same_rows(
-    finished: tuple[SmallRun, Game], tmp_path: Path
+    engines: dict[str, Any], finished: tuple[SmallRun, Game], tmp_path: Path
 ):
-    run = SmallRun(tmp_path, small_config())
+    run = SmallRun(tmp_path, small_config(engines=engines))
     failures = []
     while not (run.path / "iterations/002/DONE").exists():
         try:
@@ -314,6 +318,21 @@ def test_an_initial_corrector_stays_version_0_while_the_generator_moves_on(tied_
     pairs = list(iter_parts(run.path / "iterations/002/pairs", PreferencePair))
     versions = {(pair.source, pair.chosen_version, pair.rejected_version) for pair in pairs}
     assert versions == {("correction", 0, 1), ("own", 1, 1)}
+
+
+def test_a_corrector_of_its_own_begins_with_the_first_attempts_and_writes_the_same(tmp_path: Path):
+    tied: dict[str, Any] = {"correct": {"policy": "initial"}, "questions": {"block_size": 2}}
+    together = SmallRun(tmp_path / "together", small_config(**tied))
+    apart = SmallRun(tmp_path / "apart", small_config(**tied, engines=APART))
+    play_all(together.open())
+    game = apart.open()
+    play_all(game)
+    assert rows_of(apart) == rows_of(together)
+    num_in_evaluation = 3 * (8 + 4)  # answers, corrections and samples of the blocks of dev and test
+    last_round = game.team.asked[:-num_in_evaluation][-8:]
+    assert last_round == [(role, block) for block in range(4) for role in ("generator", "corrector")]
+    dev = game.team.asked[-num_in_evaluation:][:16]
+    assert dev == [(role, block) for block in range(8) for role in ("generator", "corrector")]
 
 
 def test_an_initial_reference_is_the_policy_of_stage_1(tied_to_stage_one: tuple[SmallRun, Game]):
