@@ -207,6 +207,7 @@ class _PairMaker:
             iteration=better.iteration,
             question_id=self.question.id,
             source=source,
+            attempt=worse.attempt,
             prompt=prompt,
             prefix=prefix,
             chosen=chosen,

@@ -95,11 +95,15 @@ class PreferencePair:
     For whole trajectories `prefix` and `rest` are empty. In step mode `chosen` and `rejected` are single steps,
     `prefix` the steps before them, and `rest` what the chosen trace goes on with: the likelihood term takes all three
     of its parts, the preference only the step. `reason` says why the pair was kept.
+
+    Its key is (iteration, question_id, source, attempt). `attempt` is the number of the attempt that is rejected, or
+    whose corrections are compared.
     """
 
     iteration: int
     question_id: str
     source: PairSource
+    attempt: int
     prompt: str
     prefix: str
     chosen: str

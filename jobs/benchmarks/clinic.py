@@ -38,6 +38,7 @@ def pairs(num: int) -> "list[PreferencePair]":
             iteration=1,
             question_id=question.id,
             source="own",
+            attempt=0,
             prompt=solve_prompt(question.unkeyed()),
             prefix="",
             chosen=teacher.template(question.unkeyed()) or "",

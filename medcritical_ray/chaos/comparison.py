@@ -20,8 +20,8 @@ from medcritical_ray.run.policies import Manifest, PolicyStore
 from medcritical_ray.store.remote import is_hidden
 
 KEY = ("iteration", "question_id", "id", "task", "attempt", "sample", "source", "step")
-"""The columns that make up a row's key, in tables that have them. Only trajectories and steps have keys of their own: a
-question may have several pairs of a source, and several demonstrations of a task."""
+"""The columns that make up a row's key, in tables that have them. Demonstrations alone have no key of their own: a
+question may have several of a task."""
 
 Row = dict[str, Any]
 Rows = Counter[tuple[str, str, str]]

@@ -10,6 +10,7 @@ def pairs(num_rows: int) -> list[PreferencePair]:
             iteration=1,
             question_id=f"q{n}",
             source="own",
+            attempt=0,
             prompt=f" w{n} w{n + 1}",
             prefix="",
             chosen=f" w{n} w51",

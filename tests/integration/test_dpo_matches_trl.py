@@ -34,6 +34,7 @@ PAIRS = [
         iteration=1,
         question_id=f"q{number}",
         source="own",
+        attempt=0,
         prompt=prompt,
         prefix="",
         chosen=chosen,

@@ -33,6 +33,7 @@ def pair(prompt: str, chosen: str, rejected: str, prefix: str = "", rest: str = 
         iteration=1,
         question_id="q",
         source="own",
+        attempt=0,
         prompt=prompt,
         prefix=prefix,
         chosen=chosen,

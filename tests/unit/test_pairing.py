@@ -68,6 +68,7 @@ def test_a_right_correction_of_a_wrong_attempt_becomes_a_pair_and_exactly_that_p
             iteration=4,
             question_id="q1",
             source="correction",
+            attempt=0,
             prompt=solve_prompt(QUESTION.unkeyed()),
             prefix="",
             chosen=(

@@ -52,6 +52,7 @@ PAIR = PreferencePair(
     iteration=1,
     question_id="q1",
     source="correction",
+    attempt=0,
     prompt="Why?",
     prefix="",
     chosen="right",

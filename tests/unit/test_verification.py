@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,13 +16,13 @@ from jobs.self_play import play_to_the_end
 from medcritical_ray.files import sha256_of
 from medcritical_ray.records import PreferencePair, Trajectory
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.tables import part_path, read_part, write_part
+from medcritical_ray.run.tables import iter_parts, part_path, read_part, write_part
 from medcritical_ray.run.verification import verify_run
 
 
-def played(root: Path, **ends: int) -> RunDirectory:
+def played(root: Path, *, parts: dict[str, dict[str, Any]] | None = None, **ends: int) -> RunDirectory:
     """A small run with samples, corrections and three policies, played until it is killed, if it is."""
-    game = SmallRun(root, small_config()).open(**ends)
+    game = SmallRun(root, small_config(**(parts or {}))).open(**ends)
     with game.run:
         try:
             play_to_the_end(game)
@@ -75,6 +76,13 @@ def recorded_anew(run: RunDirectory, part: Path, phase: str, iteration: int) -> 
 def forget_hashes_in_events(run: RunDirectory) -> None:
     events = [{key: value for key, value in event.items() if key != "sha256"} for event in run.events()]
     run.events_file.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def test_attempts_that_are_wrong_alike_make_pairs_alike_and_the_run_is_whole(tmp_path: Path):
+    run = played(tmp_path, parts={"generate": {"num_questions": 8, "num_attempts": 16}, "run": {"num_iterations": 1}})
+    pairs = list(iter_parts(run.iteration(1) / "candidates", PreferencePair))
+    assert len({replace(pair, attempt=0) for pair in pairs}) < len(pairs)
+    assert faults_of(run) == {}
 
 
 def test_a_finished_run_is_whole(finished: RunDirectory):
@@ -213,7 +221,7 @@ def test_a_pair_that_is_there_twice_is_told(copy: RunDirectory):
     pairs = read_part(part, PreferencePair)
     write_part(part.parent, 0, [*pairs, pairs[0]], PreferencePair)
     recorded_anew(copy, part, "pair", 1)
-    assert faults_of(copy) == {"iterations/001/pairs/part-00000.parquet": "has 1 pairs that are there already"}
+    assert faults_of(copy) == {"iterations/001/pairs/part-00000.parquet": "has 1 pairs that are there already, by their keys"}
 
 
 def test_a_part_that_no_phase_has_left_is_told(copy: RunDirectory):

@@ -102,13 +102,13 @@ def _blame_doubles(inspection: Inspection, part: Path, keys: list[Any]) -> None:
 
 def _inspect_pairs(inspection: Inspection, iteration: int, name: str) -> None:
     """No pair is there twice, and as many as the marker says: those of earlier iterations are counted apart."""
-    seen: set[int] = set()
+    seen: set[int] = set()  # hashes of keys: a run may have millions of candidates
     sources: Counter[str] = Counter()
     num_earlier = 0
     for part, pairs in _rows(inspection, iteration, name, PreferencePair):
-        hashes = set(map(hash, pairs))
+        hashes = {hash((pair.iteration, pair.question_id, pair.source, pair.attempt)) for pair in pairs}
         if num_doubled := len(pairs) - len(hashes - seen):
-            inspection.blame(part, f"has {num_doubled} pairs that are there already")
+            inspection.blame(part, f"has {num_doubled} pairs that are there already, by their keys")
         seen |= hashes
         sources.update(pair.source for pair in pairs if pair.iteration == iteration)
         num_earlier += sum(pair.iteration != iteration for pair in pairs)
