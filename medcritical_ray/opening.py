@@ -91,6 +91,7 @@ def open_run(
             if not known.summary_file.exists():
                 check_reviewer(config, known)
                 admit()
+                take_over(mirror)
             return begin()
     else:
         RunDirectory.check_new(path, resume_command)
@@ -102,6 +103,8 @@ def open_run(
         longest = longest_prompt_tokens(student, _all_questions(prepared), corrected=True)
         check_context(config, student, longest, corrected=True)
         admit()
+        if resume:
+            take_over(mirror)
         run = begin()
         if config.student.fresh:
             shutil.copytree(student, fresh_student_path(run), dirs_exist_ok=True)
@@ -116,6 +119,13 @@ def settled_mirror(config: Config, *, resume: bool, resume_command: str) -> Mirr
         with closing(new_lock(mirror.root)):
             mirror.settle(resume=resume, resume_command=resume_command)
     return mirror
+
+
+def take_over(mirror: Mirror | None) -> None:
+    """What a driver that still lived has done since `settled_mirror` is not done again."""
+    if mirror:
+        with closing(new_lock(mirror.root)):
+            mirror.take_over()
 
 
 def checked_questions(config: Config) -> PreparedQuestions:

@@ -98,6 +98,7 @@ def make_mistakes(game: Game) -> dict[str, Any]:
     directory = game.run.iteration(STAGE_ONE)
     questions = corrected_questions(game)
     publish(game, directory / "drafted", directory / "draft")
+    game.run.keep()  # engines on other machines fetch it from there
     return Play(
         game,
         directory / "attempts",

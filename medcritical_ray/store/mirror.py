@@ -47,6 +47,7 @@ class Mirror:
         self._driver = uuid4().hex
         self._is_claimed = False
         self._pushed: dict[str, Stamp] = {}
+        self._pulled: dict[str, tuple[int, float]] = {}
 
     def settle(self, *, resume: bool, resume_command: str) -> None:
         """Brings the working copy up to the store. Raises UserError if the store cannot be used, or if there is a run
@@ -67,6 +68,14 @@ class Mirror:
         if is_there and not self.is_driven_here():
             _empty(self.root)
         if is_there:
+            self._pull()
+
+    def take_over(self) -> None:
+        """Puts this process's name at the run that it settled, and brings the working copy up to what another has
+        uploaded since: whoever resumes may have waited for machines, while the run's driver still lived."""
+        is_ours = self.is_driven_here()
+        self._claim()
+        if not is_ours:
             self._pull()
 
     def push(self) -> None:
@@ -99,9 +108,11 @@ class Mirror:
         self._pushed = {name: (size, time) for name, (size, time) in self._state().get("pushed", {}).items()}
         there = self.remote.files()
         wanted = [name for name in there if name != _DRIVER and not _is_pruned(name, there)]
-        missing = [name for name in wanted if not (self.root / name).exists()]
-        self.remote.download(missing, self.root)
-        self._pushed |= {name: _stamp(self.root / name) for name in missing}
+        replaced = {name for name, stamp in self._pulled.items() if there.get(name) != stamp}
+        stale = [name for name in wanted if name in replaced or not (self.root / name).exists()]
+        self.remote.download(stale, self.root)
+        self._pushed |= {name: _stamp(self.root / name) for name in stale}
+        self._pulled = there
 
     def _claim(self) -> None:
         """Puts this process's name at the run; later, looks whether it still stands there."""

@@ -9,7 +9,7 @@ from object_store import ObjectStore
 
 from medcritical_ray.config import Config
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
-from medcritical_ray.opening import settled_mirror
+from medcritical_ray.opening import settled_mirror, take_over
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.store.mirror import Mirror, fetch, mirror_of
@@ -135,6 +135,24 @@ def test_a_process_whose_run_was_taken_over_leaves_it_alone(
     ):
         run.mark_done(1, "generate", {})
     run.close()
+
+
+def test_what_a_driver_did_while_another_waited_to_resume_is_not_done_again(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = opened(config)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    mirror = settled_mirror(config, resume=True, resume_command=COMMAND)
+    first.mark_done(1, "generate", {"by": "the first machine"})
+    take_over(mirror)
+    with pytest.raises(RunFailed, match="is worked on by process"):
+        first.mark_done(1, "correct", {})
+    run = RunDirectory.resume(mirror.root, config={}, seeds={}, fingerprints={}, resume_command=COMMAND, keeper=mirror)
+    with run:
+        assert run.result(1, "generate") == {"by": "the first machine"}
+        assert not run.done(1, "correct")
+        assert [event["event"] for event in run.events()] == ["run created", "phase done", "run resumed"]
+    first.close()
 
 
 def test_a_run_that_is_there_is_not_begun_anew_and_one_that_is_not_is_not_resumed(config: Config, tmp_path: Path):

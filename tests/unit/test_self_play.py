@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,7 @@ from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.corrections import format_keep
 from medcritical_ray.errors import Diverged, RunFailed, Stopped, UserError
-from medcritical_ray.game import TEACHER_VERSION, Game, OnStep
+from medcritical_ray.game import TEACHER_VERSION, Game, OnStep, Role
 from medcritical_ray.phases import PHASES
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
 from medcritical_ray.run.directory import RunDirectory
@@ -333,6 +334,33 @@ def test_a_corrector_of_its_own_begins_with_the_first_attempts_and_writes_the_sa
     assert last_round == [(role, block) for block in range(4) for role in ("generator", "corrector")]
     dev = game.team.asked[-num_in_evaluation:][:16]
     assert dev == [(role, block) for block in range(8) for role in ("generator", "corrector")]
+
+
+class Keeper:
+    """Remembers the files that there were when it was last told to keep a run."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self.files: set[Path] = set()
+
+    def push(self) -> None:
+        self.files = set(self.run.path.rglob("*"))
+
+
+def test_policies_are_in_the_store_before_engines_are_to_fetch_them_from_there(tmp_path: Path):
+    game = SmallRun(tmp_path, small_config()).open()
+    keeper = game.run._keeper = Keeper(game.run)
+    serve, kept = game.team.serve, []
+
+    def serve_if_kept(role: Role, version: int, policy_dir: Path) -> None:
+        if policy_dir.is_relative_to(game.run.path):
+            kept.append(set(policy_dir.iterdir()) <= keeper.files)
+        serve(role, version, policy_dir)
+
+    with patch.object(game.team, "serve", serve_if_kept):
+        play_all(game)
+    assert len(kept) > 10
+    assert all(kept)
 
 
 def test_an_initial_reference_is_the_policy_of_stage_1(tied_to_stage_one: tuple[SmallRun, Game]):

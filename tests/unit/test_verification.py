@@ -221,7 +221,9 @@ def test_a_pair_that_is_there_twice_is_told(copy: RunDirectory):
     pairs = read_part(part, PreferencePair)
     write_part(part.parent, 0, [*pairs, pairs[0]], PreferencePair)
     recorded_anew(copy, part, "pair", 1)
-    assert faults_of(copy) == {"iterations/001/pairs/part-00000.parquet": "has 1 pairs that are there already, by their keys"}
+    assert faults_of(copy) == {
+        "iterations/001/pairs/part-00000.parquet": "has 1 pairs that are there already, by their keys"
+    }
 
 
 def test_a_part_that_no_phase_has_left_is_told(copy: RunDirectory):
