@@ -45,7 +45,7 @@ class EnginePool:
         self._max_in_flight = config.max_in_flight
         self._policy = served_policy(version, policy_dir)
         self._most = config.num_engines if num_engines is None else num_engines
-        self._least = min(self._most, config.least_engines)
+        self._least = config.least_of(self._most)
         self._fleet = Fleet([seat(f"{name}-{i}", config, max_lora_rank, mirror) for i in range(self._most)], config)
         self._fleet.grow(self._least, self._policy)
 

@@ -126,7 +126,7 @@ class RayTeam:
         sizes: dict[Role, int] = {"generator": engines.num_engines, "corrector": engines.separate_corrector}
         for role, num_engines in sizes.items():
             if num_engines:
-                self._note(ENGINES_START, role=role, num_engines=min(num_engines, engines.least_engines))
+                self._note(ENGINES_START, role=role, num_engines=engines.least_of(num_engines))
                 self._pools[role] = EnginePool(
                     engines,
                     version,

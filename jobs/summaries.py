@@ -34,7 +34,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     rows = [("base", test["base"])]
     rows += [(round_name(number), figures) for number, figures in enumerate([test["sft"], *test["iterations"]])]
     title = f"Accuracy on {summary['num_test']} test questions"
-    console.print(_accuracy_table(title, rows), _pairs_table(summary), _seconds_table(summary))
+    console.print(_accuracy_table(title, rows), _pairs_table(summary), _drops_table(summary), _seconds_table(summary))
     gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
     console.print(
         f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over stage 1 on "
@@ -172,15 +172,23 @@ def _accuracy_cells(figures: dict[str, Any]) -> dict[str, str]:
 
 
 def _pairs_table(summary: dict[str, Any]) -> Table:
-    table = Table(
-        "pairs", *(f"iteration {n}" for n in range(1, len(summary["pairs"]) + 1)), title="Pairs made and dropped"
-    )
-    for outcome in ("made", "dropped"):
-        for reason in sorted({reason for pairs in summary["pairs"] for reason in pairs[outcome]}):
-            table.add_row(f"{outcome}: {reason}", *(str(pairs[outcome].get(reason, 0)) for pairs in summary["pairs"]))
+    table = Table("pairs", *(f"iteration {n}" for n in range(1, len(summary["pairs"]) + 1)), title="Pairs made")
+    for source in sorted({source for pairs in summary["pairs"] for source in pairs["made"]}):
+        table.add_row(source, *(str(pairs["made"].get(source, 0)) for pairs in summary["pairs"]))
     for source in sorted({source for shares in summary["chosen_right_line_by_line"] for source in shares}):
         shares = (shares.get(source) for shares in summary["chosen_right_line_by_line"])
         table.add_row(f"chosen right line by line: {source}", *(percent(s) if s is not None else "-" for s in shares))
+    return table
+
+
+def _drops_table(summary: dict[str, Any]) -> Table:
+    """Of summaries of earlier versions, those of pairing alone."""
+    iterations = [{f"pair: {why}": num for why, num in pairs["dropped"].items()} for pairs in summary["pairs"]]
+    drops = summary.get("dropped", {"stage_1": {}, "iterations": iterations})
+    columns = [drops["stage_1"], *drops["iterations"]]
+    table = Table("phase: reason", *map(round_name, range(len(columns))), title="Dropped")
+    for reason in dict.fromkeys(reason for column in columns for reason in column):
+        table.add_row(reason, *(str(column.get(reason, 0)) for column in columns))
     return table
 
 

@@ -41,6 +41,7 @@ def self_play(game: Game, policy: Policy, after_each: Callable[[], None] = lambd
             after_each()
             stop_if_rejected(game, iteration)
         version = game.run.metrics(iteration)["adopted_version"]
+    prune_policies(game.run, game.config.run.keep_policies)  # for a run that was killed right before
     return store.get(version)
 
 

@@ -18,7 +18,7 @@ from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.records import Demonstration, Trajectory
 from medcritical_ray.run.directory import STAGE_ONE
 from medcritical_ray.run.policies import Policy, PolicyStore
-from medcritical_ray.run.tables import iter_parts, part_path, read_part, write_part
+from medcritical_ray.run.tables import iter_parts, part_path, part_paths, read_part, write_part
 from medcritical_ray.self_play import broadcast, evaluate, publish_trained
 from medcritical_ray.teaching.demonstrations import (
     CheckBalance,
@@ -163,4 +163,6 @@ def write_demonstrations(directory: Path, demonstrations: Iterator[Demonstration
         write_part(directory, index, rows, Demonstration)
         tasks.update(row.task for row in rows)
         index += 1
+    for part in part_paths(directory)[index:]:  # of a try that was killed, and had more to say
+        part.unlink()
     return {"demonstrations": dict(tasks)}

@@ -4,7 +4,7 @@ from typing import Any
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.game import Game
-from medcritical_ray.phases import PHASES
+from medcritical_ray.phases import PHASES, drops_of
 from medcritical_ray.run.directory import STAGE_ONE
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.statistics import compare
@@ -30,6 +30,7 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         "p_value_final_vs_sft": comparison.p_value,
         "teacher": {"stage_1": _charges([stage_one]), "stage_2": _charges(rounds)},
         "pairs": [_pair_figures(metrics["pair"]) for metrics in rounds],
+        "dropped": {"stage_1": drops_of(stage_one), "iterations": [drops_of(metrics) for metrics in rounds]},
         "seconds": _seconds([stage_one, *rounds]),
         "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(rounds)},
         "versions": {

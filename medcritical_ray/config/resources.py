@@ -80,9 +80,9 @@ class EnginesConfig(Part):
     )
     update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds until all engines serve a new version.")
 
-    @property
-    def least_engines(self) -> int:
-        return self.num_engines if self.min_engines is None else self.min_engines
+    def least_of(self, num_engines: int) -> int:
+        """Those of a pool of so many that stay between phases."""
+        return num_engines if self.min_engines is None else min(num_engines, self.min_engines)
 
 
 class TrainersConfig(Part):

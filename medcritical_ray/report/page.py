@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path
-from medcritical_ray.phases import PHASES, phase_name, round_name
+from medcritical_ray.phases import PHASES, drops_of, phase_name, round_name
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.report.figures import MAX_VALUES, Round, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
@@ -148,10 +148,10 @@ def _funnel(each: Round) -> dict[str, int]:
 
 
 def drops_table(rounds: list[Round]) -> list[tuple[str, list[int]]]:
-    """Reason -> how many candidates were dropped for it, in each self-iteration that has paired."""
-    paired = [each.phases["pair"]["dropped"] for each in rounds if "pair" in each.phases]
-    reasons = sorted({reason for dropped in paired for reason in dropped})
-    return [(reason, [dropped.get(reason, 0) for dropped in paired]) for reason in reasons]
+    """Phase and reason -> how much was dropped for it, in stage 1 and in each self-iteration."""
+    drops = [drops_of(each.phases) for each in rounds]
+    reasons = dict.fromkeys(reason for dropped in drops for reason in dropped)
+    return [(reason, [dropped.get(reason, 0) for dropped in drops]) for reason in reasons]
 
 
 def percent(share: float | None) -> str:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 _DONE = "data: [DONE]\n\n"
 logger = logging.getLogger(NAME)
 SEND_S = 5.0
-"""How long after its time a stream may still be sending."""
+"""How long after its time an answer may still be sent."""
 
 
 def make_app(service: Service, keys: Sequence[bytes]) -> Starlette:
@@ -105,7 +105,8 @@ class Completions:
                 async with asyncio.timeout_at(deadline + SEND_S):
                     await response(scope, receive, send)
                 return
-        await Response(answer, media_type="application/json")(scope, receive, send)
+        async with asyncio.timeout_at(deadline + SEND_S):
+            await Response(answer, media_type="application/json")(scope, receive, send)
 
     async def _answer(self, asked: Any, model: ModelId, policy: ServedPolicy) -> "bytes | AsyncIterator[str]":
         """A JSON text, or the events of a stream."""

@@ -134,7 +134,7 @@ class Service:
     async def turn(self, model: ModelId) -> AsyncIterator[ServedPolicy]:
         """The policy that is asked; it stays in the engine for as long as the block lasts. Raises Refused."""
         try:
-            named = None if model.version is None else self._policy(model.version)
+            named = None if model.version is None else await asyncio.to_thread(self._policy, model.version)
         except (UserError, OSError) as error:  # a file system that is away may come back
             logger.error("%s", error)
             raise Refused(_unusable(model)) from None

@@ -1,5 +1,6 @@
 """Several who are told how far a run is, and those among them that it can do without."""
 
+from collections.abc import Callable
 from typing import Any
 
 from medcritical_ray.game import Progress
@@ -42,12 +43,17 @@ class Audience:
 
 
 class Dispensable:
-    """Tells a listener until it fails, which is an event of the run and never its end."""
+    """Makes a listener and tells it until it fails, which is an event of the run and never its end."""
 
-    def __init__(self, listener: Progress, name: str, run: RunDirectory) -> None:
-        self._listener: Progress = listener
+    _listener: Progress
+
+    def __init__(self, make: Callable[[], Progress], name: str, run: RunDirectory) -> None:
         self._name = name
         self._run = run
+        try:
+            self._listener = make()
+        except Exception as error:  # noqa: BLE001  # as below
+            self._give_up(error)
 
     def start_phase(self, iteration: int, phase: str) -> None:
         self._tell("start_phase", iteration, phase)
@@ -65,5 +71,8 @@ class Dispensable:
         try:
             getattr(self._listener, what)(*arguments)
         except Exception as error:  # noqa: BLE001  # days of work are not to end in a curve
-            self._run.append_event("listener failed", listener=self._name, cause=repr(error))
-            self._listener = Listener()
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._run.append_event("listener failed", listener=self._name, cause=repr(error))
+        self._listener = Listener()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from medcritical_ray.config import EnginesConfig
 from medcritical_ray.engines.fleet import (
     EngineState,
     is_misconfigured,
@@ -35,6 +36,12 @@ def test_as_many_engines_are_wanted_as_the_blocks_keep_busy_within_the_bounds():
 
 def test_no_engine_is_wanted_without_work_where_none_must_stay():
     assert num_engines_wanted(0, per_engine=2, least=0, most=4) == 0
+
+
+def test_between_phases_all_engines_of_a_pool_stay_or_as_many_as_the_config_says():
+    assert EnginesConfig(num_engines=1, separate_corrector=4).least_of(4) == 4
+    few = EnginesConfig(num_engines=8, min_engines=2, separate_corrector=1)
+    assert [few.least_of(num) for num in (8, 1)] == [2, 1]
 
 
 def test_all_but_the_retired_are_left():

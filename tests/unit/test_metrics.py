@@ -197,7 +197,7 @@ def test_a_resumed_run_tells_again_what_its_earlier_processes_told(finished: tup
 def test_whoever_fails_to_listen_is_an_event_of_the_run_and_told_no_more(tmp_path: Path):
     run, broken, notes = SmallRun(tmp_path, small_config()), Broken(), Notes()
     with run.open().run as directory:
-        audience = Audience(Dispensable(broken, "job page", directory), notes)
+        audience = Audience(Dispensable(lambda: broken, "job page", directory), notes)
         audience.start_phase(1, "generate")
         audience.start_phase(1, "correct")
         events = [event for event in directory.events() if event["event"] == "listener failed"]
@@ -205,6 +205,18 @@ def test_whoever_fails_to_listen_is_an_event_of_the_run_and_told_no_more(tmp_pat
     assert notes.phases == [(1, "generate"), (1, "correct")]
     assert [(event["listener"], event["cause"]) for event in events] == [
         ("job page", "ConnectionError('nobody answers')")
+    ]
+
+
+def test_whoever_cannot_even_begin_to_listen_is_an_event_too(tmp_path: Path):
+    def make() -> Broken:
+        raise ValueError("a step that cannot be read")
+
+    with SmallRun(tmp_path, small_config()).open().run as directory:
+        Dispensable(make, "metrics", directory).start_phase(1, "generate")
+        events = [event for event in directory.events() if event["event"] == "listener failed"]
+    assert [(event["listener"], event["cause"]) for event in events] == [
+        ("metrics", "ValueError('a step that cannot be read')")
     ]
 
 

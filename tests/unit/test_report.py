@@ -142,11 +142,16 @@ def test_what_an_iteration_has_not_come_to_yet_is_left_blank(finished: RunDirect
     assert rows["pairs made"] == [sum(finished.result(1, "pair")["pairs"].values()), None]
 
 
-def test_drops_have_a_column_for_each_iteration(finished: RunDirectory):
-    rows = dict(drops_table(run_figures(finished).rounds))
-    for reason, nums in rows.items():
-        assert nums == [finished.result(number, "pair")["dropped"].get(reason, 0) for number in (1, 2)]
-    assert rows
+def test_drops_of_every_phase_have_a_column_for_stage_1_and_each_iteration(finished: RunDirectory):
+    stage_one, *iterations = run_figures(finished).rounds
+    taught = {"dropped": {"budget": 3}, "teacher": {}}
+    trained = {**stage_one.phases["train"], "num_too_long": 2}
+    stage_one = replace(stage_one, phases={**stage_one.phases, "teach": taught, "train": trained})
+    rows = dict(drops_table([stage_one, *iterations]))
+    assert rows.pop("teach: budget") == [3, 0, 0]
+    assert rows.pop("train: too long to train on") == [2, 0, 0]
+    pairing = [finished.result(number, "pair")["dropped"] for number in (1, 2)]
+    assert rows == {f"pair: {why}": [0, *(each.get(why, 0) for each in pairing)] for each in pairing for why in each}
 
 
 def test_what_models_and_exams_wrote_is_text_and_never_markup(tmp_path: Path):

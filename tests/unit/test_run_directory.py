@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.files import sha256_of, write_json
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.lock import LOCK
 from medcritical_ray.run.state import note_end
 from medcritical_ray.store.keeping import KeepingListener
 
@@ -256,6 +259,14 @@ def test_events_have_the_hashes_of_what_they_speak_of(tmp_path: Path):
 def test_two_processes_do_not_work_on_one_run(tmp_path: Path):
     with create(tmp_path), pytest.raises(UserError, match=f"is being worked on by process {os.getpid()} on "):
         resume(tmp_path)
+
+
+def test_whoever_only_looks_at_the_lock_keeps_nobody_from_the_run(tmp_path: Path):
+    create(tmp_path).close()
+    with (tmp_path / LOCK).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        resume(tmp_path).close()
 
 
 def test_a_run_that_somebody_works_on_is_not_offered_to_be_resumed(tmp_path: Path):
