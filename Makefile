@@ -29,7 +29,7 @@ test: test-unit test-integration
 # One of them has Prometheus itself check the queries of the dashboard.
 test-unit: setup
 	tools/promtool.sh >/dev/null
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit --numprocesses=auto --dist=loadfile
 
 test-integration: setup
 	tools/chromium.sh
