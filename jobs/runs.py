@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jobs import options
 from jobs.cli import run_job, say
 from medcritical_ray.errors import UserError
+from medcritical_ray.names import policy_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,7 +173,7 @@ def _cells(row: "RunRow") -> list[str]:
 
     progress = row.progress
     done = [f"{progress.iteration} of {row.num_iterations}", phase_name(progress.phase)]
-    version = "-" if row.version is None else f"v{row.version:04d}"
+    version = "-" if row.version is None else policy_name(row.version)
     when = progress.time[:16].replace("T", " ") or "-"
     return [str(row.path), row.state, *(done if progress.phase else "--"), str(row.accuracy or "-"), version, when]
 
