@@ -14,6 +14,9 @@ PHASES = (
 )
 """Stage 1 and the self-iterations each have some of them."""
 
+TRAININGS = ("draft", "train")
+"""Those in which workers train."""
+
 
 def phase_name(phase: str) -> str:
     return phase.replace("_", " ")

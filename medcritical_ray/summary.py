@@ -4,7 +4,7 @@ from typing import Any
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.game import Game
-from medcritical_ray.phases import PHASES
+from medcritical_ray.phases import PHASES, TRAININGS
 from medcritical_ray.run.directory import STAGE_ONE
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.statistics import compare
@@ -71,7 +71,7 @@ def _correct(game: Game, iteration: int) -> dict[str, bool]:
 def _tokens(all_metrics: list[dict[str, Any]]) -> dict[str, int]:
     """Tokens written by policies that attempt and correct, and tokens read in training. Evaluations are left out, and
     what a teacher wrote, which stands in its charges."""
-    phases = {"rollout": ("generate", "correct"), "training": ("draft", "train")}
+    phases = {"rollout": ("generate", "correct"), "training": TRAININGS}
     return {
         kind: sum(_num_tokens(metrics.get(name, {})) for metrics in all_metrics for name in names)
         for kind, names in phases.items()

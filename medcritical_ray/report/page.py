@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path
-from medcritical_ray.phases import PHASES, phase_name, round_name
+from medcritical_ray.phases import PHASES, TRAININGS, phase_name, round_name
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.report.figures import MAX_VALUES, Round, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
@@ -21,7 +21,6 @@ from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.questions import round_questions, split_path
 from medcritical_ray.run.state import RunState, run_config
 
-_TRAININGS = ("draft", "train")
 _DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, UndefinedError, ValueError)
 """What comes of figures that are not where they were written, or are of another type."""
 
@@ -179,7 +178,7 @@ def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
     seconds = {phase: [each.phases.get(phase, {}).get("seconds", 0.0) for each in figures.rounds] for phase in PHASES}
     trainings = {}
     for each in figures.rounds:
-        for phase in _TRAININGS:
+        for phase in TRAININGS:
             if steps := run.steps(each.iteration, phase):
                 title = f"{each.name}, {'draft' if phase == 'draft' else 'SFT' if each.iteration == 0 else 'DPO'}"
                 trainings[title] = Markup(plot_training(title, steps))
