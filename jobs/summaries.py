@@ -11,7 +11,7 @@ from rich.table import Table
 from medcritical_ray.phases import phase_name, round_name
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run.questions import QUESTIONS_PHASE, contamination_path, read_contamination
-from medcritical_ray.statistics import Proportion, percent
+from medcritical_ray.statistics import percent, with_count, with_interval
 
 
 def print_contamination(console: Console, run: RunDirectory) -> None:
@@ -116,17 +116,12 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         "wrong_to_right": "repaired",
         "right_to_wrong": "broken",
     }
-    rows = {
-        shown: str(Proportion(figures[name]["k"], figures[name]["n"]))
-        for name, shown in names.items()
-        if figures.get(name)
-    }
+    rows = {shown: with_count(figures[name]) for name, shown in names.items() if figures.get(name)}
     rows["mean tokens"] = f"{figures['mean_tokens']:.1f}"
     trained_on = figures["trained_on"]
     rows["stems trained on"] = "unknown" if trained_on is None else f"{trained_on.num_stems:,}"
     if "mean_accuracy" in figures:
-        mean = figures["mean_accuracy"]
-        rows["one sample"] = f"{percent(mean['value'])} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
+        rows["one sample"] = with_interval(figures["mean_accuracy"])
     if "wrong_to_right_by_guessing" in figures:
         rows["repaired, by guessing"] = percent(figures["wrong_to_right_by_guessing"])
     if "pass_at" in figures:
@@ -137,7 +132,7 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
 
 def _label_rows(figures: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
     return {
-        f"{label}: {value}": str(Proportion(accuracy["k"], accuracy["n"]))
+        f"{label}: {value}": with_count(accuracy)
         for label in labels
         for value, accuracy in figures["by_label"][label].items()
     }

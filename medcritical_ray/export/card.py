@@ -14,7 +14,7 @@ from medcritical_ray.export.facts import Facts, Form, Stage
 from medcritical_ray.export.front_matter import front_matter
 from medcritical_ray.export.origins import UNKNOWN, Base, exam_of
 from medcritical_ray.export.usage import how_to_ask
-from medcritical_ray.statistics import Proportion
+from medcritical_ray.statistics import percent, with_count
 
 NO_ADVICE = "This model gives no medical advice, and nothing that it writes is medical advice."
 
@@ -152,15 +152,11 @@ def _stage_name(stage: Stage, facts: Facts) -> str:
 def _figures(stage: Stage) -> list[str]:
     if not stage.test:
         return ["not evaluated", "-", "-", "-"]
-    cells = [_proportion(stage.test["accuracy"])]
+    cells = [with_count(stage.test["accuracy"])]
     if "wrong_to_right" not in stage.test:
         return [*cells, "-", "-", "-"]
-    guessing = f"{100 * stage.test['wrong_to_right_by_guessing']:.1f} %"
-    return [*cells, _proportion(stage.test["wrong_to_right"]), guessing, _proportion(stage.test["right_to_wrong"])]
-
-
-def _proportion(figures: dict[str, Any]) -> str:
-    return str(Proportion(figures["k"], figures["n"]))
+    guessing = percent(stage.test["wrong_to_right_by_guessing"])
+    return [*cells, with_count(stage.test["wrong_to_right"]), guessing, with_count(stage.test["right_to_wrong"])]
 
 
 def _data(facts: Facts, base: Base) -> str:

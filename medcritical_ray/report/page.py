@@ -20,6 +20,7 @@ from medcritical_ray.report.trajectories import OUTCOMES, examples
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.questions import round_questions, split_path
 from medcritical_ray.run.state import RunState, run_config
+from medcritical_ray.statistics import percent, with_interval
 
 _DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, UndefinedError, ValueError)
 """What comes of figures that are not where they were written, or are of another type."""
@@ -153,15 +154,9 @@ def drops_table(rounds: list[Round]) -> list[tuple[str, list[int]]]:
     return [(reason, [dropped.get(reason, 0) for dropped in paired]) for reason in reasons]
 
 
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
 def proportion(share: dict[str, Any] | None) -> str:
     """Such as "88.8 % [86.7, 90.6]"; a dash where nothing was counted."""
-    if not share or not share["n"]:
-        return "–"
-    return f"{percent(share['value'])} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+    return with_interval(share) if share and share["n"] else "–"
 
 
 def number(value: float | None) -> str:

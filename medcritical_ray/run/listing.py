@@ -13,6 +13,7 @@ from medcritical_ray.files import checked, read_json
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run.files import METRICS
 from medcritical_ray.run.state import RunState, State, adopted_version, run_state
+from medcritical_ray.statistics import with_interval
 
 _SIGNS = ("run.json", "events.jsonl")
 """A directory that holds one of them is a run, damaged if it lacks the other."""
@@ -28,7 +29,7 @@ class Accuracy(BaseModel):
     high: float
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        return with_interval(self.model_dump())
 
 
 class _Test(BaseModel):

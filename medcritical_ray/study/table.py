@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from medcritical_ray.statistics import percent
+from medcritical_ray.statistics import percent, with_interval
 from medcritical_ray.study.arms import TRUNK, leading_arms
 
 _COLUMNS = (
@@ -41,8 +41,7 @@ def study_table(figures: dict[str, Any]) -> str:
 def accuracy_text(row: dict[str, Any]) -> str:
     """The mean over the seeds, with its interval if there are several."""
     mean = row["mean_accuracy"]
-    interval = f" [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]" if mean["n"] > 1 else ""
-    return f"{percent(mean['value'])}{interval}"
+    return with_interval(mean) if mean["n"] > 1 else percent(mean["value"])
 
 
 def _cells(arm: str, row: dict[str, Any], comparisons: dict[str, Any]) -> list[str]:
