@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from jobs import options
 from jobs.cli import run_job
 from jobs.load import Load, ask_for, summary
-from jobs.servers import free_port, running
+from jobs.servers import running
+from medcritical_ray.addresses import free_port
 
 if TYPE_CHECKING:
     from medcritical_ray.config import Config

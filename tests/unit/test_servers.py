@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.servers import free_port, running
+from jobs.servers import running
+from medcritical_ray.addresses import free_port
 from medcritical_ray.errors import RunFailed, WaitTimeout
 
 LISTENS = "import signal, socket, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
