@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from medcritical_ray.phases import phase_name, round_name
+from medcritical_ray.phases import iteration_name, phase_name
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run.questions import QUESTIONS_PHASE, contamination_path, read_contamination
 from medcritical_ray.statistics import percent, with_count, with_interval
@@ -32,7 +32,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The table that a run ends with."""
     test = summary["test"]
     rows = [("base", test["base"])]
-    rows += [(round_name(number), figures) for number, figures in enumerate([test["sft"], *test["iterations"]])]
+    rows += [(iteration_name(number), figures) for number, figures in enumerate([test["sft"], *test["iterations"]])]
     title = f"Accuracy on {summary['num_test']} test questions"
     console.print(_accuracy_table(title, rows), _pairs_table(summary), _seconds_table(summary))
     gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
@@ -65,7 +65,7 @@ def print_stage_one(console: Console, metrics: dict[str, Any], plays_on: str) ->
     """What stage 1 alone came to, and the command that plays stage 2."""
     base, sft = (metrics[phase]["test"] for phase in ("evaluate_base", "evaluate"))
     title = f"Accuracy on {sft['num_questions']} test questions"
-    console.print(_accuracy_table(title, [("base", base), (round_name(0), sft)]))
+    console.print(_accuracy_table(title, [("base", base), (iteration_name(0), sft)]))
     console.print(f"Version 0 is published. Stage 2: {plays_on}", soft_wrap=True)
 
 

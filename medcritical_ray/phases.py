@@ -22,6 +22,6 @@ def phase_name(phase: str) -> str:
     return phase.replace("_", " ")
 
 
-def round_name(iteration: int) -> str:
+def iteration_name(iteration: int) -> str:
     """Of stage 1 (iteration 0) or of a self-iteration."""
     return f"iteration {iteration}" if iteration else "stage 1"

@@ -33,9 +33,9 @@ def _unique(values: Iterable[str | None]) -> list[str] | None:
 
 
 def _eval_results(facts: Facts) -> list[EvalResult] | None:
-    if not facts.stage.test:
+    if not facts.iteration.test:
         return None
-    accuracy = facts.stage.test["accuracy"]
+    accuracy = facts.iteration.test["accuracy"]
     exams = {source: exam_of(source) for source, counts in facts.sources.items() if counts.get("test")}
     names = [exam.hub_name or source for source, exam in exams.items()]
     return [
