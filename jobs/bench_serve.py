@@ -116,9 +116,9 @@ def make_run(path: Path, policy: Path, config: "Config", *, num_versions: int, n
     from medcritical_ray.model_files import weight_files
     from medcritical_ray.run.directory import RunDirectory
     from medcritical_ray.run.policies import PolicyStore
+    from medcritical_ray.run.record import new_record
 
-    record = config.model_dump(mode="json")
-    run = RunDirectory.create(path, config=record, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(path, new_record(config.model_dump(mode="json")), resume_command="")
     for version in range(num_versions):
         with tempfile.TemporaryDirectory(dir=path.parent) as directory:
             source = Path(directory) / "policy"

@@ -22,7 +22,7 @@ from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.input_files import fingerprints
+from medcritical_ray.run.record import record_of
 from medcritical_ray.teaching.configured import make_truth
 from medcritical_ray.teaching.reviews import Reviewer
 from medcritical_ray.telling.audience import Listener
@@ -235,15 +235,8 @@ class SmallRun:
         return RunDirectory(self.path)
 
     def _open_directory(self) -> RunDirectory:
-        known = {
-            "config": self.config.model_dump(mode="json"),
-            "seeds": {"run": 0},
-            "fingerprints": fingerprints(self.config),
-            "resume_command": RESUME_COMMAND,
-        }
-        if (self.path / "run.json").exists():
-            return RunDirectory.resume(self.path, **known)
-        return RunDirectory.create(self.path, **known)
+        begin = RunDirectory.resume if (self.path / "run.json").exists() else RunDirectory.create
+        return begin(self.path, record_of(self.config), resume_command=RESUME_COMMAND)
 
 
 @contextmanager

@@ -90,6 +90,7 @@ def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
     from medcritical_ray.questions import write_questions
     from medcritical_ray.run.directory import RunDirectory
     from medcritical_ray.run.policies import PolicyStore
+    from medcritical_ray.run.record import record_of
     from medcritical_ray.telling.audience import Listener
 
     config = clinic.demo_config(
@@ -97,7 +98,7 @@ def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
         generate={"num_questions": None, "num_attempts": NUM_ATTEMPTS},
         pairs={"shares": {"own": 1.0}, "agree_on": "key", "previous_share": 0.0, "max_pairs": 20_000},
     )
-    run: RunDirectory = RunDirectory.create(directory, config={}, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(directory, record_of(config), resume_command="")
     asked = clinic.questions(min(num_questions, NUM_TEXTS))
     file = run.path / "questions.parquet"
     write_questions(file, asked)

@@ -12,6 +12,7 @@ import pytest
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.files import sha256_of, write_json
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import new_record
 from medcritical_ray.run.state import note_end
 from medcritical_ray.store.keeping import KeepingListener
 
@@ -31,9 +32,7 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
 def create(path: Path, config: dict[str, Any] = CONFIG) -> RunDirectory:
     return RunDirectory.create(
         path,
-        config=config,
-        seeds={"run": 0},
-        fingerprints={"train": "aa", "test": "bb"},
+        new_record(config, {"run": 0}, {"train": "aa", "test": "bb"}),
         resume_command="medcritical self-play --config demo.toml --resume",
     )
 
@@ -41,9 +40,7 @@ def create(path: Path, config: dict[str, Any] = CONFIG) -> RunDirectory:
 def resume(path: Path, config: dict[str, Any] = CONFIG, fingerprints: dict[str, str] | None = None) -> RunDirectory:
     return RunDirectory.resume(
         path,
-        config=config,
-        seeds={"run": 0},
-        fingerprints=fingerprints or {"train": "aa", "test": "bb"},
+        new_record(config, {"run": 0}, fingerprints or {"train": "aa", "test": "bb"}),
         resume_command="medcritical self-play --config demo.toml --resume",
     )
 
@@ -311,9 +308,7 @@ class Counting:
 
 def kept_run(path: Path) -> tuple[RunDirectory, Counting]:
     keeper = Counting(path)
-    run = RunDirectory.create(
-        path, config=CONFIG, seeds={}, fingerprints={}, resume_command="medcritical", keeper=keeper
-    )
+    run = RunDirectory.create(path, new_record(CONFIG), resume_command="medcritical", keeper=keeper)
     return run, keeper
 
 
