@@ -96,7 +96,7 @@ def facts_of(run: RunDirectory, policy: Policy) -> Facts:
 
 
 def _comparison(run: RunDirectory, iteration: Iteration) -> PairedComparison:
-    questions = QuestionSet.whole(split_path(run, "test"), block_size=200)
+    questions = QuestionSet.whole(split_path(run, "test"))
     places = (run.iteration(number) / "evaluation" / "test" for number in (STAGE_ONE, iteration.number))
     return compare(*(correct_by_question(questions, place) for place in places))
 

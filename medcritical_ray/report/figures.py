@@ -13,8 +13,6 @@ from medcritical_ray.run.questions import split_path
 from medcritical_ray.run.state import RunState, run_state
 from medcritical_ray.statistics import PairedComparison, Proportion, compare
 
-BLOCK_SIZE = 1000
-
 MAX_VALUES = 50
 """Of a label, those with most questions: one that numbers the questions would fill the page."""
 
@@ -58,7 +56,7 @@ def run_figures(run: RunDirectory) -> RunFigures:
 
 
 def _questions(run: RunDirectory) -> QuestionSet:
-    return QuestionSet.whole(split_path(run, "test"), BLOCK_SIZE)
+    return QuestionSet.whole(split_path(run, "test"))
 
 
 def _correct(run: RunDirectory, each: Iteration) -> dict[str, bool] | None:

@@ -37,7 +37,7 @@ def _outcome(run: RunDirectory, arm: str) -> _Outcome:
     summary = read_json(run.summary_file)
     num_rounds = len(summary["pairs"])
     evaluation = run.iteration(summary["versions"]["final"]) / "evaluation" / "test"
-    correct = correct_by_question(QuestionSet.whole(split_path(run, "test"), block_size=1000), evaluation)
+    correct = correct_by_question(QuestionSet.whole(split_path(run, "test")), evaluation)
     numbers = [STAGE_ONE] if arm == TRUNK else range(1, num_rounds + 1)
     return _Outcome(summary, correct, sum(_seconds(run.metrics(number)) for number in numbers))
 
