@@ -13,7 +13,7 @@ from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run.iterations import Iteration, iterations_of
+from medcritical_ray.run.iterations import Iteration, read_iterations
 from medcritical_ray.run.policies import Policy, PolicyStore, verify_policy
 from medcritical_ray.run.questions import QUESTIONS_PHASE, split_path
 from medcritical_ray.run.record import RunRecord
@@ -77,7 +77,7 @@ def _config(run: RunDirectory) -> Config:
 def facts_of(run: RunDirectory, policy: Policy) -> Facts:
     """Reads what the run has kept. Raises UserError if a file of it is damaged."""
     config = _config(run)
-    iterations = iterations_of(run, config.run.num_iterations)
+    iterations = read_iterations(run, config.run.num_iterations)
     iteration = iterations[policy.version]
     return Facts(
         run=run.path.resolve().name,

@@ -8,7 +8,7 @@ from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.evaluation import by_label
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run.iterations import Iteration, iterations_of, latest_adopted
+from medcritical_ray.run.iterations import Iteration, latest_adopted, read_iterations
 from medcritical_ray.run.questions import split_path
 from medcritical_ray.run.state import RunState, run_state
 from medcritical_ray.statistics import PairedComparison, Proportion, compare
@@ -38,7 +38,7 @@ def run_figures(run: RunDirectory) -> RunFigures:
     """Raises UserError if there is no run, or if one of its files cannot be read."""
     record = run.record()
     num_iterations = record.config.get("run", {}).get("num_iterations", 0)
-    iterations = [each for each in iterations_of(run, num_iterations) if each.phases]
+    iterations = [each for each in read_iterations(run, num_iterations) if each.phases]
     final = latest_adopted(iterations)
     correct = {each.number: _correct(run, each) for each in (*iterations[:1], *([final] if final else []))}
     before, after = correct.get(STAGE_ONE), correct.get(final.number) if final else None

@@ -60,7 +60,7 @@ class Iteration:
         return self.decision.rejected.why if self.decision and self.decision.rejected else ""
 
 
-def iterations_of(run: RunDirectory, num_iterations: int) -> list[Iteration]:
+def read_iterations(run: RunDirectory, num_iterations: int) -> list[Iteration]:
     """Stage 1 and the self-iterations of a run that has so many, those that have not begun among them. Raises UserError
     if a file is damaged."""
     decided = dict(decisions(run))

@@ -21,7 +21,7 @@ from medcritical_ray.game import TEACHER_VERSION, Game, OnStep
 from medcritical_ray.phases import PHASES
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.iterations import iterations_of
+from medcritical_ray.run.iterations import read_iterations
 from medcritical_ray.run.policies import Policy, PolicyStore
 from medcritical_ray.run.tables import iter_parts
 from medcritical_ray.seeds import derive_seed
@@ -287,7 +287,7 @@ def test_an_iteration_with_too_few_pairs_trains_nothing_and_the_run_goes_on(tmp_
     for iteration in (1, 2):
         assert game.run.metrics(iteration)["reason"] == TOO_FEW_PAIRS
         assert game.run.metrics(iteration)["adopted_version"] == 0
-        assert iterations_of(game.run, 2)[iteration].is_adopted is None
+        assert read_iterations(game.run, 2)[iteration].is_adopted is None
     assert game.team.trained == []
     assert PolicyStore(run.path / "policies").versions() == [0]
     summary = summarise(game, 0)
@@ -530,7 +530,7 @@ def test_a_training_that_diverges_is_recorded_and_the_parent_plays_on(tmp_path: 
     assert metrics["adopted_version"] == 0
     assert metrics["rejected"] == {"rule": "not finite", "figures": {}, "why": "dpo: at step 3 the loss is nan"}
     assert "publish" not in metrics
-    rejected = iterations_of(game.run, 2)[1]
+    rejected = read_iterations(game.run, 2)[1]
     assert (rejected.is_adopted, rejected.why_rejected) == (False, "dpo: at step 3 the loss is nan")
     assert PolicyStore(game.run.policies).versions() == [0, 2]
     assert PolicyStore(game.run.policies).get(2).manifest.parent == 0
