@@ -14,8 +14,8 @@ from medcritical_ray.teaching.reviews import Charges
 def summarise(game: Game, final_version: int) -> dict[str, Any]:
     """The content of summary.json. Accuracies are those on test, between 0 and 1; pairs are per iteration."""
     stage_one = game.run.metrics(STAGE_ONE)
-    rounds = [game.run.metrics(number) for number in range(1, game.config.run.num_iterations + 1)]
-    tests = [_test_figures(metrics) for metrics in rounds]
+    iterations = [game.run.metrics(number) for number in range(1, game.config.run.num_iterations + 1)]
+    tests = [_test_figures(metrics) for metrics in iterations]
     sft = stage_one["evaluate"]["test"]
     final = game.run.metrics(final_version)["evaluate"]["test"]
     comparison = compare(_correct(game, STAGE_ONE), _correct(game, final_version))
@@ -28,14 +28,14 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         },
         "num_test": game.test.num_questions,
         "p_value_final_vs_sft": comparison.p_value,
-        "teacher": {"stage_1": _charges([stage_one]), "stage_2": _charges(rounds)},
-        "pairs": [_pair_figures(metrics["pair"]) for metrics in rounds],
-        "seconds": _seconds([stage_one, *rounds]),
-        "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(rounds)},
+        "teacher": {"stage_1": _charges([stage_one]), "stage_2": _charges(iterations)},
+        "pairs": [_pair_figures(metrics["pair"]) for metrics in iterations],
+        "seconds": _seconds([stage_one, *iterations]),
+        "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(iterations)},
         "versions": {
             "published": PolicyStore(game.run.policies).published(),
-            "adopted": [metrics["adopted_version"] for metrics in rounds],
-            "rejected": [metrics.get("rejected") for metrics in rounds],
+            "adopted": [metrics["adopted_version"] for metrics in iterations],
+            "rejected": [metrics.get("rejected") for metrics in iterations],
             "final": final_version,
             "packages": game.run.record().packages,
         },
@@ -44,8 +44,10 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
             "sft": sft,
             "iterations": tests,
         },
-        "chosen_right_line_by_line": [m["pair"]["chosen_right_line_by_line"] for m in rounds],
-        "correction_share_explained_by_guessing": [m["pair"]["correction_share_explained_by_guessing"] for m in rounds],
+        "chosen_right_line_by_line": [m["pair"]["chosen_right_line_by_line"] for m in iterations],
+        "correction_share_explained_by_guessing": [
+            m["pair"]["correction_share_explained_by_guessing"] for m in iterations
+        ],
     }
 
 

@@ -19,7 +19,7 @@ from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_train
 from medcritical_ray.report.trajectories import OUTCOMES, examples
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.iterations import Iteration
-from medcritical_ray.run.questions import round_questions, split_path
+from medcritical_ray.run.questions import iteration_questions, split_path
 from medcritical_ray.run.state import RunState, run_config
 from medcritical_ray.statistics import percent, with_interval
 
@@ -187,10 +187,11 @@ def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
 
 def _with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple[int, QuestionSet]]:
     config = run_config(run, "have it reported by the version that made the run")
-    if not any(each.number for each in figures.iterations):
+    numbers = [each.number for each in figures.iterations if each.number]
+    if not numbers:
         return []
     train = QuestionSet.whole(split_path(run, "train"), config.questions.block_size)
-    return [(each.number, round_questions(config, train, each.number)) for each in figures.iterations if each.number]
+    return [(number, iteration_questions(config, train, number)) for number in numbers]
 
 
 def _resource(name: str) -> str:

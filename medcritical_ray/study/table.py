@@ -51,7 +51,7 @@ def _cells(arm: str, row: dict[str, Any], comparisons: dict[str, Any]) -> list[s
         accuracy_text(row),
         ", ".join(f"{100 * value:.1f}" for value in row["accuracy"]),
         *((f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}") if over else ("", "")),
-        _mean_text(_num_trained(pairs) for rounds in row["pairs"] for pairs in rounds),
+        _mean_text(_num_trained(pairs) for iterations in row["pairs"] for pairs in iterations),
         _percent_of(row["chosen_right_line_by_line"]),
         *(_percent_of([s["value"] if s and s["n"] else None for s in row[name]]) for name in _CORRECTOR_FIGURES),
         f"{row['stage2_teacher_calls']:,}",

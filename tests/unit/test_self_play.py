@@ -331,8 +331,8 @@ def test_a_corrector_of_its_own_begins_with_the_first_attempts_and_writes_the_sa
     play_all(game)
     assert rows_of(apart) == rows_of(together)
     num_in_evaluation = 3 * (8 + 4)  # answers, corrections and samples of the blocks of dev and test
-    last_round = game.team.asked[:-num_in_evaluation][-8:]
-    assert last_round == [(role, block) for block in range(4) for role in ("generator", "corrector")]
+    last_iteration = game.team.asked[:-num_in_evaluation][-8:]
+    assert last_iteration == [(role, block) for block in range(4) for role in ("generator", "corrector")]
     dev = game.team.asked[-num_in_evaluation:][:16]
     assert dev == [(role, block) for block in range(8) for role in ("generator", "corrector")]
 

@@ -18,7 +18,7 @@ from medcritical_ray.run.verification.chain import playing_version
 from medcritical_ray.run.verification.inspection import Inspection
 from medcritical_ray.run.verification.markers import iterations_of
 from medcritical_ray.run.verification.rollouts import Rollout, rollouts_of
-from medcritical_ray.teaching.round_reviews import Review
+from medcritical_ray.teaching.iteration_reviews import Review
 
 Key = tuple[int, str, str, int, int]
 """Of a trajectory: iteration, question, task, attempt, sample."""
