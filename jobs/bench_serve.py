@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
+from jobs.benchmarks.load import Load, ask_for, summary
+from jobs.benchmarks.servers import running
 from jobs.cli import run_job
-from jobs.load import Load, ask_for, summary
-from jobs.servers import running
+from jobs.parts import options
 from medcritical_ray.addresses import free_port
 
 if TYPE_CHECKING:

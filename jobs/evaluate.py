@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import note, run_job
+from jobs.parts import options
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints a table and writes the result. Raises UserError before anything starts if an input is wrong."""
-    from jobs.summaries import print_evaluation
-    from jobs.terminal import wide_console
+    from jobs.parts.summaries import print_evaluation
+    from jobs.parts.terminal import wide_console
     from medcritical_ray.files import write_json
 
     check_out(args.out, args.questions)
@@ -81,9 +81,9 @@ def check_out(out: Path, questions: Path) -> None:
 
 def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:
     """The content of the result file: questions, figures of each policy, their comparison, the config."""
-    from jobs.connecting import connected
-    from jobs.evaluation_config import check_policies_fit, checked_policy, evaluation_config
-    from jobs.terminal import EvaluationProgress
+    from jobs.parts.connecting import connected
+    from jobs.parts.evaluation_config import check_policies_fit, checked_policy, evaluation_config
+    from jobs.parts.terminal import EvaluationProgress
     from medcritical_ray.question_set import QuestionSet
     from medcritical_ray.run.provenance import find_run, stems_trained_on
 
@@ -163,7 +163,7 @@ def measure(
 ) -> dict[str, Any]:
     """The figures of one policy, with engines of its own: two policies need not have the same architecture."""
     from actors.team import RayTeam
-    from jobs.evaluation_config import config_of_policy
+    from jobs.parts.evaluation_config import config_of_policy
     from medcritical_ray.assessment import assess_on, correct_by_question
     from medcritical_ray.game import Session
     from medcritical_ray.play import Player

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import note, run_job, say
+from jobs.parts import options
 from medcritical_ray.addresses import joined_address
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted or terminated. Raises UserError before anything starts if an input is wrong."""
-    from jobs.connecting import connected
+    from jobs.parts.connecting import connected
 
     run, config = run_and_config(args.run, args.set)
     keys, news = who_may_ask(args.api_key_file)

@@ -15,7 +15,7 @@ from object_store import ObjectStore, s3_server
 from scraping import scraped
 from tiny_run import KilledRun, finish, kill_after, start
 
-from jobs.servers import running
+from jobs.benchmarks.servers import running
 from medcritical_ray.addresses import free_port
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.run.directory import RunDirectory

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.servers import running
+from jobs.benchmarks.servers import running
 from medcritical_ray.addresses import free_port
 
 TOKEN = "a-token-of-the-tests"

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jobs.cli import main
 from jobs.evaluate import check_out, comparison, exact_set, keep_questions, provenance
-from jobs.evaluation_config import (
+from jobs.parts.evaluation_config import (
     check_policies_fit,
     checked_policy,
     config_of_policy,

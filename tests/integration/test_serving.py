@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from jobs.bench_serve import make_run
-from jobs.servers import running
+from jobs.benchmarks.servers import running
 from medcritical_ray.addresses import free_port
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.clinic.base import base_student_dir

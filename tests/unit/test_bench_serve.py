@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from jobs.bench_serve import swapped
-from jobs.load import Load, summary
+from jobs.benchmarks.load import Load, summary
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore

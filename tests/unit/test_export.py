@@ -13,7 +13,7 @@ from fakes import SmallRun, small_config
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from jobs.cli import main
-from jobs.options import policy_directory, run_and_version
+from jobs.parts.options import policy_directory, run_and_version
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.export.card import NO_ADVICE, model_card, open_points, plain

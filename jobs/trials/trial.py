@@ -10,8 +10,8 @@ from typing import TypeVar
 import psutil
 
 from actors.local_cluster import LocalCluster
-from jobs.chaos_driver import Driver
-from jobs.chaos_lookout import Lookout
+from jobs.trials.driver import Driver
+from jobs.trials.lookout import Lookout
 from medcritical_ray.chaos.outcome import Outcome
 from medcritical_ray.chaos.schedule import Kill, Phase, is_due
 from medcritical_ray.chaos.sighting import Sighting, Strike, has_recovered

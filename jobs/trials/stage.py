@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.local_cluster import LocalCluster
-from jobs.chaos_driver import Driver
-from jobs.chaos_trial import Trial
+from jobs.trials.driver import Driver
+from jobs.trials.trial import Trial
 from medcritical_ray.chaos.outcome import Outcome
 from medcritical_ray.chaos.schedule import Kill, Phase
 from medcritical_ray.chaos.undisturbed import identity

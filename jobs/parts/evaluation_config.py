@@ -15,7 +15,7 @@ from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import COMPLETE, MANIFEST
 from medcritical_ray.run.state import run_config
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def checked_policy(directory: Path) -> ServedPolicy:
