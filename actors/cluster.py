@@ -21,6 +21,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined] 
 from ray.exceptions import RayError
 
 from actors.metrics import gauges_repeated
+from medcritical_ray.addresses import joined_address
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.planning.fit import ClusterResources
@@ -62,11 +63,6 @@ def connected(config: ClusterConfig, run_directory: Path, *, shows_output: bool 
         stack.callback(ray.shutdown)
         with stopped_by_sigterm(), gauges_repeated():
             yield _resources(run_directory, grows=config.autoscales)
-
-
-def joined_address(config: ClusterConfig) -> str | None:
-    """That of the cluster which is joined; None if one is started."""
-    return config.address or os.environ.get("RAY_ADDRESS")
 
 
 @contextmanager

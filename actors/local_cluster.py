@@ -5,7 +5,6 @@ Its addresses are loopback ones, and nobody joins it without its token.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 from ray.exceptions import RpcError
 
+from medcritical_ray.addresses import free_port
 from medcritical_ray.config import ClusterConfig
 from medcritical_ray.errors import RunFailed, WaitTimeout
 
@@ -177,12 +177,6 @@ def words_of(process: psutil.Process) -> list[str]:
         words: list[str] = process.cmdline()
         return words
     return []
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def _address(number: int) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from actors.metrics import RunMetrics
 from actors.pool import EnginePool
-from actors.train import fit_dpo, fit_sft
+from actors.train import fit
+from actors.train_worker import DpoTask, SftTask, Task
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.engines.fleet import ENGINES_START, Note, fleet_readings, unnoted
 from medcritical_ray.engines.served import max_lora_rank
@@ -55,35 +56,13 @@ class RayTeam:
         return self._counted(role, pool.map(blocks, sampling, watch=lambda: self._show(pool, role)))
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
-        self._make_room()
-        return fit_sft(
-            start,
-            demonstrations,
-            out,
-            self._config.sft,
-            self._config.trainers,
-            name=f"{self._config.run.name}-{name}",
-            seed=self._config.run.seed,
-            on_step=on_step,
-            mirror=mirror_of(self._config),
-        )
+        return self._train(SftTask(policy_dir=start, config=self._config.sft), demonstrations, out, name, on_step)
 
     def train_dpo(
         self, policy: Path, reference: Path, pairs: Path, out: Path, *, name: str, on_step: OnStep
     ) -> dict[str, Any]:
-        self._make_room()
-        return fit_dpo(
-            policy,
-            reference,
-            pairs,
-            out,
-            self._config.dpo,
-            self._config.trainers,
-            name=f"{self._config.run.name}-{name}",
-            seed=self._config.run.seed,
-            on_step=on_step,
-            mirror=mirror_of(self._config),
-        )
+        task = DpoTask(policy_dir=policy, reference_dir=reference, config=self._config.dpo)
+        return self._train(task, pairs, out, name, on_step)
 
     def for_run(self, config: Config, note: Note) -> "RayTeam":
         """A team for another run, whose engines are this one's. Only this one ends them."""
@@ -100,10 +79,21 @@ class RayTeam:
         for pool in self._pools.values():
             pool.close()
 
-    def _make_room(self) -> None:
-        """Engines are idle while workers train."""
+    def _train(self, task: Task, rows: Path, out: Path, name: str, on_step: OnStep) -> dict[str, Any]:
+        """Engines above the minimum make room: they are idle while workers train."""
         for pool in self._pools.values():
             pool.shrink()
+        run = self._config.run
+        return fit(
+            task,
+            rows,
+            out,
+            self._config.trainers,
+            name=f"{run.name}-{name}",
+            seed=run.seed,
+            on_step=on_step,
+            mirror=mirror_of(self._config),
+        )
 
     def _players(self, role: Role) -> Role:
         """The role whose pool plays `role`."""

@@ -27,8 +27,8 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from actors.steps import Steps
-from actors.train_worker import Assignment, DpoTask, SftTask, Task, train_worker
-from medcritical_ray.config import DpoConfig, SftConfig, TrainersConfig
+from actors.train_worker import Assignment, Task, train_worker
+from medcritical_ray.config import TrainersConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError, WaitTimeout
 from medcritical_ray.files import atomic_directory, put_in_place
 from medcritical_ray.game import OnStep
@@ -44,59 +44,26 @@ _RAY_TRAIN_SETTINGS = {
 }
 
 
-def fit_sft(
-    model_dir: Path,
-    demonstrations_dir: Path,
-    out_dir: Path,
-    config: SftConfig,
-    trainers: TrainersConfig,
-    *,
-    name: str,
-    seed: int,
-    on_step: OnStep,
-    mirror: Mirror | None = None,
-) -> dict[str, Any]:
-    """Trains the policy in `model_dir` on a directory of demonstrations; leaves the result in `out_dir`.
-
-    `name` says whose fit it is, for logs; no two fits share a Ray Train run, whatever their names. `on_step` is shown
-    the metrics of each step. With a mirror, workers on other machines fetch the policy, and the result comes back,
-    through its store. Returns the figures of `medcritical_ray.training.sft`.
-
-    Raises RunFailed with the cause, WaitTimeout after one of the limits of `trainers`, UserError for what the user can
-    mend; then there is no `out_dir`.
-    """
-    task = SftTask(policy_dir=model_dir, config=config)
-    return _fit(task, demonstrations_dir, out_dir, trainers, name, seed, on_step, mirror)
-
-
-def fit_dpo(
-    policy_dir: Path,
-    reference_dir: Path,
-    pairs_dir: Path,
-    out_dir: Path,
-    config: DpoConfig,
-    trainers: TrainersConfig,
-    *,
-    name: str,
-    seed: int,
-    on_step: OnStep,
-    mirror: Mirror | None = None,
-) -> dict[str, Any]:
-    """As `fit_sft`, on a directory of preference pairs, with the policy in `reference_dir` as DPO's reference."""
-    task = DpoTask(policy_dir=policy_dir, reference_dir=reference_dir, config=config)
-    return _fit(task, pairs_dir, out_dir, trainers, name, seed, on_step, mirror)
-
-
-def _fit(
+def fit(
     task: Task,
     rows_dir: Path,
     out_dir: Path,
     trainers: TrainersConfig,
+    *,
     name: str,
     seed: int,
     on_step: OnStep,
-    mirror: Mirror | None,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
+    """Trains the task's policy on a directory of demonstrations or preference pairs; leaves the result in `out_dir`.
+
+    `name` says whose fit it is, for logs; no two fits share a Ray Train run, whatever their names. `on_step` is shown
+    the metrics of each step. With a mirror, workers on other machines fetch the policy, and the result comes back,
+    through its store. Returns the figures of `medcritical_ray.training`, of `sft` or `dpo`.
+
+    Raises RunFailed with the cause, WaitTimeout after one of the limits of `trainers`, UserError for what the user can
+    mend; then there is no `out_dir`.
+    """
     out_dir = out_dir.absolute()
     run_name = f"{name}-{uuid4().hex[:8]}"
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_TRAIN_SETTINGS.items()})

@@ -40,6 +40,7 @@ class DpoTask:
 
 
 Task = SftTask | DpoTask
+"""The policy that a training starts from, DPO's reference, and how it is trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
+from jobs.benchmarks.load import Load, ask_for, summary
+from jobs.benchmarks.servers import running
 from jobs.cli import run_job
-from jobs.load import Load, ask_for, summary
-from jobs.servers import free_port, running
+from jobs.parts import options
+from medcritical_ray.addresses import free_port
 
 if TYPE_CHECKING:
     from medcritical_ray.config import Config
@@ -115,9 +116,9 @@ def make_run(path: Path, policy: Path, config: "Config", *, num_versions: int, n
     from medcritical_ray.model_files import weight_files
     from medcritical_ray.run.directory import RunDirectory
     from medcritical_ray.run.policies import PolicyStore
+    from medcritical_ray.run.record import new_record
 
-    record = config.model_dump(mode="json")
-    run = RunDirectory.create(path, config=record, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(path, new_record(config.model_dump(mode="json")), resume_command="")
     for version in range(num_versions):
         with tempfile.TemporaryDirectory(dir=path.parent) as directory:
             source = Path(directory) / "policy"

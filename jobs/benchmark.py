@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from jobs import options
 from jobs.benchmarks import MODULES
 from jobs.benchmarks.figures import Benchmark, row_of
 from jobs.cli import run_job, say
+from jobs.parts import options
 
 SUMMARY = "measure rollouts, trainings, broadcasts and whole iterations beside what one would take instead"
 EXAMPLES = ("medcritical benchmark", "medcritical benchmark --only 1,5 --json benchmark.json --repeats 7")

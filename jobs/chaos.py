@@ -6,14 +6,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import run_job
+from jobs.parts import options
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.chaos_stage import Stage
+    from jobs.trials.stage import Stage
     from medcritical_ray.chaos.schedule import Target
     from medcritical_ray.config import Config
 
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     os.environ |= cluster_settings()
     from actors.cluster import stopped_by_sigterm
     from actors.local_cluster import local_cluster
-    from jobs.chaos_stage import Stage
-    from jobs.terminal import wide_console
+    from jobs.parts.terminal import wide_console
+    from jobs.trials.stage import Stage
     from medcritical_ray.chaos.outcome import nothing_was_lost
 
     def tell(text: str) -> float:

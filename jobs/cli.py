@@ -154,7 +154,7 @@ class _PrintCompletion(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: object, shell: Any, option: str | None = None
     ) -> None:
-        from jobs.completion import completion_script
+        from jobs.parts.completion import completion_script
 
         print(completion_script(shell))
         parser.exit()

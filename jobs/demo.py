@@ -5,8 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from jobs import options
 from jobs.cli import run_job, say
+from jobs.parts import options
 
 SUMMARY = "play the whole method on the embedded clinic, in minutes on two cores; started again, it goes on"
 EXAMPLES = (

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import run_job
+from jobs.parts import options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     Started again with the same directory, it asks for nothing that was answered before.
     """
-    from jobs.terminal import wide_console
+    from jobs.parts.terminal import wide_console
     from medcritical_ray.config_files import load_config
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import check_writable, write_json
@@ -94,7 +94,7 @@ async def _distill_all(
 def _print_outcome(console: "Console", out: Path, results: list["Distilled"], costs: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from jobs.summaries import charges_line
+    from jobs.parts.summaries import charges_line
 
     table = Table("", "questions")
     table.columns[1].justify = "right"

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import note, run_job
+from jobs.parts import options
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints a table and writes the result. Raises UserError before anything starts if an input is wrong."""
-    from jobs.summaries import print_evaluation
-    from jobs.terminal import wide_console
+    from jobs.parts.summaries import print_evaluation
+    from jobs.parts.terminal import wide_console
     from medcritical_ray.files import write_json
 
     check_out(args.out, args.questions)
@@ -81,10 +81,9 @@ def check_out(out: Path, questions: Path) -> None:
 
 def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dict[str, Any]:
     """The content of the result file: questions, figures of each policy, their comparison, the config."""
-    from jobs.connecting import connected
-    from jobs.evaluation_config import check_policies_fit, checked_policy, evaluation_config
-    from jobs.terminal import EvaluationProgress
-    from medcritical_ray.assessment import correct_by_question
+    from jobs.parts.connecting import connected
+    from jobs.parts.evaluation_config import check_policies_fit, checked_policy, evaluation_config
+    from jobs.parts.terminal import EvaluationProgress
     from medcritical_ray.question_set import QuestionSet
     from medcritical_ray.run.provenance import find_run, stems_trained_on
 
@@ -112,27 +111,16 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
         config, origin = config_where(has_gpu=resources.num_gpus >= 1)
         check_policies_fit(config, list(policies.values()), resources)
         figures = {
-            name: measure(config, name, policy, directories[name], questions, scratch, progress)
+            name: {
+                "directory": str(directories[name]),
+                "trained_on": trained_on[name],
+                **measure(config, name, policy, directories[name], questions, scratch, progress),
+            }
             for name, policy in policies.items()
         }
-    correct = {name: correct_by_question(questions, scratch / name) for name in policies}
-    policy, *others = (
-        {
-            "directory": str(directory),
-            "trained_on": trained_on[name],
-            **figures[name],
-            "by_label": labelled(questions, correct[name]),
-        }
-        for name, directory in directories.items()
-    )
-    compared = [correct[name] for name in policies if name != "policy"]
     return {
         "questions": {"file": str(args.questions), **quarantine.counts()},
-        "policy": policy,
-        "against": [
-            {**other, "comparison": comparison(correct["policy"], theirs)}
-            for other, theirs in zip(others, compared, strict=True)
-        ],
+        **compared(figures, questions, scratch),
         **provenance(config, origin, args.questions),
     }
 
@@ -175,7 +163,7 @@ def measure(
 ) -> dict[str, Any]:
     """The figures of one policy, with engines of its own: two policies need not have the same architecture."""
     from actors.team import RayTeam
-    from jobs.evaluation_config import config_of_policy
+    from jobs.parts.evaluation_config import config_of_policy
     from medcritical_ray.assessment import assess_on, correct_by_question
     from medcritical_ray.game import Session
     from medcritical_ray.play import Player
@@ -189,6 +177,20 @@ def measure(
         figures = assess_on(session, 0, player, player, questions, scratch / name).to_dict()
     progress.finish_phase(0, str(directory), time.monotonic() - started, {"num_questions": questions.num_questions})
     return {**figures, "exact_set": exact_set(questions, correct_by_question(questions, scratch / name))}
+
+
+def compared(figures: dict[str, dict[str, Any]], questions: "QuestionSet", scratch: Path) -> dict[str, Any]:
+    """The figures of the policy, and of those that it is compared with: by label, too, and how they compare."""
+    from medcritical_ray.assessment import correct_by_question
+
+    correct = {name: correct_by_question(questions, scratch / name) for name in figures}
+    told = {name: {**each, "by_label": labelled(questions, correct[name])} for name, each in figures.items()}
+    return {
+        "policy": told.pop("policy"),
+        "against": [
+            {**each, "comparison": comparison(correct["policy"], correct[name])} for name, each in told.items()
+        ],
+    }
 
 
 def exact_set(questions: "QuestionSet", correct: dict[str, bool]) -> dict[str, Any] | None:

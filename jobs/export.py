@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs import options
 from jobs.cli import run_job, say
+from jobs.parts import options
 from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:

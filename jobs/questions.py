@@ -10,8 +10,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import run_job, say
+from jobs.parts import options
 
 if TYPE_CHECKING:
     from medcritical_ray.questions import BadRow, Quarantine, SharedStems
@@ -121,7 +121,7 @@ def _max_tokens(file: Path) -> int:
 def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") -> None:
     from rich.table import Table
 
-    from jobs.terminal import PlainConsole
+    from jobs.parts.terminal import PlainConsole
 
     table = Table("", "rows")
     table.columns[1].justify = "right"

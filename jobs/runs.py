@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import run_job, say
+from jobs.parts import options
 from medcritical_ray.errors import UserError
+from medcritical_ray.names import policy_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 def list_runs(directories: list[Path], *, as_json: bool) -> int:
     """Prints a row for each run below the directories. Raises UserError if one is not there."""
-    from jobs.terminal import wide_console
+    from jobs.parts.terminal import wide_console
     from medcritical_ray.run.listing import run_row
 
     rows = [run_row(path) for path in _paths_of_runs(directories)]
@@ -172,7 +173,7 @@ def _cells(row: "RunRow") -> list[str]:
 
     progress = row.progress
     done = [f"{progress.iteration} of {row.num_iterations}", phase_name(progress.phase)]
-    version = "-" if row.version is None else f"v{row.version:04d}"
+    version = "-" if row.version is None else policy_name(row.version)
     when = progress.time[:16].replace("T", " ") or "-"
     return [str(row.path), row.state, *(done if progress.phase else "--"), str(row.accuracy or "-"), version, when]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from jobs import options
 from jobs.cli import note, run_job, say
+from jobs.parts import options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +53,7 @@ def dry_run(config: "Config") -> int:
     A student's config.json is enough for that, without its weights. Raises UserError if there is none, or if the
     questions or the teacher are not what the config says, and then has printed the plan.
     """
-    from jobs.connecting import connected
+    from jobs.parts.connecting import connected
     from medcritical_ray.config_files import dump_config
     from medcritical_ray.opening import check_reviewer, checked_questions, expected_size, run_path
     from medcritical_ray.planning.fit import compare
@@ -79,8 +79,8 @@ def dry_run(config: "Config") -> int:
 
 def play(config: "Config", *, resume: bool, command: str) -> int:
     """Opens the run, plays it to its end and prints the table; a run that is finished already is only printed."""
-    from jobs.summaries import print_next, print_summary
-    from jobs.terminal import wide_console
+    from jobs.parts.summaries import print_next, print_summary
+    from jobs.parts.terminal import wide_console
     from medcritical_ray.files import read_json
 
     console = wide_console()
@@ -96,7 +96,7 @@ def play(config: "Config", *, resume: bool, command: str) -> int:
 @contextmanager
 def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator[RunDirectory]":
     """The run, locked, and connected to a cluster that has room for it unless it is finished."""
-    from jobs.connecting import connected
+    from jobs.parts.connecting import connected
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.run.input_files import check_files
     from medcritical_ray.telling.trackers import check_tracker
@@ -117,9 +117,9 @@ def opened_to_play(config: "Config", *, resume: bool, command: str) -> "Iterator
 def seated(config: "Config", run: "RunDirectory", console: "Console", command: str) -> "Iterator[Game]":
     """The game of an opened run, with its team; a person sees how it goes."""
     from actors.team import RayTeam
-    from jobs.following import followed
-    from jobs.summaries import print_contamination
-    from jobs.terminal import TerminalProgress
+    from jobs.parts.following import followed
+    from jobs.parts.summaries import print_contamination
+    from jobs.parts.terminal import TerminalProgress
 
     print_contamination(console, run)
     with (

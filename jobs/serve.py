@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import note, run_job, say
+from jobs.parts import options
+from medcritical_ray.addresses import joined_address
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted or terminated. Raises UserError before anything starts if an input is wrong."""
-    from jobs.connecting import address_of, connected
+    from jobs.parts.connecting import connected
 
     run, config = run_and_config(args.run, args.set)
     keys, news = who_may_ask(args.api_key_file)
-    if not address_of(config.cluster):
+    if not joined_address(config.cluster):
         check_port(args.host, args.port)
     with connected(config.cluster, run.path, shows_output=True) as resources, suppress(KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -139,7 +140,6 @@ def serving(run: "RunDirectory", config: "Config", host: str, port: int, keys: "
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
-    from actors.cluster import joined_address
     from actors.serving import make_application
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from jobs import options
 from jobs.cli import run_job
+from jobs.parts import options
 
 SUMMARY = "run stage 1 alone; self-play goes on from there"
 EXAMPLES = (
@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plays stage 1 of the run that the config describes, and says what plays on. Raises UserError or RunFailed."""
+    from jobs.parts.summaries import print_stage_one
+    from jobs.parts.terminal import wide_console
     from jobs.self_play import accounted_for, opened_to_play, seated
-    from jobs.summaries import print_stage_one
-    from jobs.terminal import wide_console
     from medcritical_ray.config_files import load_config
     from medcritical_ray.run.directory import STAGE_ONE
     from medcritical_ray.run.state import note_stage_one_alone

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import options
 from jobs.cli import run_job
+from jobs.parts import options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
 
     Started again with the same directory, it goes on where it stopped.
     """
+    from jobs.parts.study_figure import draw_study
+    from jobs.parts.terminal import wide_console
     from jobs.self_play import check_outlives
-    from jobs.study_figure import draw_study
-    from jobs.terminal import wide_console
     from medcritical_ray.config_files import load_config
     from medcritical_ray.errors import UserError
     from medcritical_ray.files import atomic_path, check_writable, write_json
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Console", command: str) -> None:
     """Plays the runs that are not finished, one after the other, those of a seed with the same engines."""
-    from jobs.connecting import connected
+    from jobs.parts.connecting import connected
     from jobs.self_play import admit, plan_of
     from medcritical_ray.opening import check_reviewers
     from medcritical_ray.study.arms import TRUNK, arm_run, is_finished
@@ -94,10 +94,10 @@ def play_all(configs: "dict[tuple[int, str], Config]", out: Path, console: "Cons
 
 def play_arm(config: "Config", trunk: "RunDirectory | None", team: "RayTeam", console: "Console", command: str) -> None:
     """Plays one arm to its end: stage 1, or what follows that of `trunk`."""
-    from jobs.following import followed
+    from jobs.parts.following import followed
+    from jobs.parts.summaries import print_contamination
+    from jobs.parts.terminal import TerminalProgress
     from jobs.self_play import make_game, play_to_the_end
-    from jobs.summaries import print_contamination
-    from jobs.terminal import TerminalProgress
     from medcritical_ray.opening import open_run, run_path
     from medcritical_ray.run.directory import RunDirectory
     from medcritical_ray.study.branching import open_branch

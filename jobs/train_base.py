@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from jobs import options
 from jobs.cli import run_job, say
+from jobs.parts import options
 
 SUMMARY = "train the clinic's base student from nothing"
 EXAMPLES = ("medcritical train-base --out base-student",)

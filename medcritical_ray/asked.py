@@ -21,7 +21,7 @@ def attempts_at(questions: QuestionSet, *, iteration: int, num_attempts: int) ->
 
 
 def corrections_of(questions: QuestionSet, attempts: Path, config: Config) -> Turns:
-    """Repairs of the wrong attempts of a round and checks of a share of the right ones; of a teacher, the repairs
+    """Repairs of the wrong attempts of an iteration and checks of a share of the right ones; of a teacher, the repairs
     alone; none, where pairs are made of none."""
     if not config.pairs.take_corrections:
         return lambda block: []

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from medcritical_ray.config import Config, SamplingConfig
 from medcritical_ray.errors import MedCriticalError, RunFailed, UserError
 from medcritical_ray.out_of_memory import memory_remedy, words_of
-from medcritical_ray.phases import round_name
+from medcritical_ray.phases import iteration_name
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run.directory import RunDirectory
@@ -154,7 +154,7 @@ class Game(Session):
         remedy = memory_remedy(words_of(error), phase)
         if remedy and remedy not in cause:
             cause = f"{cause}: {remedy}"
-        message = f"{round_name(iteration)}, {phase}: {cause}; resume with: {self.resume_command}"
+        message = f"{iteration_name(iteration)}, {phase}: {cause}; resume with: {self.resume_command}"
         if isinstance(error, UserError):
             return UserError(f"{message} (or start a run of another run.name, where resuming refuses the change)")
         return RunFailed(message)

@@ -9,7 +9,6 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.context import check_context, longest_prompt_tokens
@@ -18,9 +17,10 @@ from medcritical_ray.game import Progress
 from medcritical_ray.model_files import ModelSize, check_model, size_by_config
 from medcritical_ray.records import Question
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run.input_files import check_files, fingerprints
+from medcritical_ray.run.input_files import check_files
 from medcritical_ray.run.lock import new_lock
 from medcritical_ray.run.questions import QUESTIONS_PHASE, PreparedQuestions, prepare_questions, write_prepared
+from medcritical_ray.run.record import record_of
 from medcritical_ray.stage_one import CORRECT_PHASE
 from medcritical_ray.store.locations import runs_root
 from medcritical_ray.store.mirror import Mirror, mirror_of
@@ -71,20 +71,16 @@ def open_run(
     """
     check_files(config)
     path, mirror = run_path(config), settled_mirror(config, resume=resume, resume_command=resume_command)
-    identity: dict[str, Any] = {
-        "config": config.model_dump(mode="json"),
-        "seeds": {"run": config.run.seed},
-        "fingerprints": fingerprints(config),
-    }
+    record = record_of(config)
     begin = partial(
         RunDirectory.resume if resume else RunDirectory.create,
         path,
-        **identity,
+        record,
         resume_command=resume_command,
         keeper=mirror,
     )
     if resume:
-        RunDirectory.check_resume(path, **identity)
+        RunDirectory.check_resume(path, record)
         known = RunDirectory(path)
         if known.done(STAGE_ONE, QUESTIONS_PHASE):
             known.check_left(STAGE_ONE, QUESTIONS_PHASE)

@@ -2,9 +2,10 @@
 
 import re
 
-TRAININGS = ("draft", "train")
+from medcritical_ray.phases import TRAININGS
+
 ENGINES = ("generate", "correct", "broadcast", "evaluate", "evaluate_base")
-"""The phases in which workers train, and those in which engines write."""
+"""The phases in which engines write."""
 
 _OF_ENGINES = (
     (

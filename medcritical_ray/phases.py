@@ -17,9 +17,12 @@ PHASES = (
 )
 """Stage 1 and the self-iterations each have some of them."""
 
+TRAININGS = ("draft", "train")
+"""Those in which workers train."""
+
 
 def drops_of(results: Mapping[str, Any]) -> dict[str, int]:
-    """How much the phases of a round dropped, by "phase: reason"; `results` has what each left, by phase."""
+    """How much the phases of an iteration dropped, by "phase: reason"; `results` has what each left, by phase."""
     drops: dict[str, int] = {}
     for phase in PHASES:
         result = results.get(phase, {})
@@ -33,6 +36,6 @@ def phase_name(phase: str) -> str:
     return phase.replace("_", " ")
 
 
-def round_name(iteration: int) -> str:
+def iteration_name(iteration: int) -> str:
     """Of stage 1 (iteration 0) or of a self-iteration."""
     return f"iteration {iteration}" if iteration else "stage 1"

@@ -13,6 +13,9 @@ from medcritical_ray.questions.readers.native import question_of
 from medcritical_ray.records import Question
 from medcritical_ray.run.tables import num_rows_of, readable
 
+READ_SIZE = 1000
+"""Questions that are held in memory at once where blocks are no unit of work."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuestionSet:
@@ -27,8 +30,9 @@ class QuestionSet:
     block_size: int
 
     @classmethod
-    def whole(cls, path: Path, block_size: int) -> "QuestionSet":
-        """All questions of a file. Raises UserError if it cannot be read."""
+    def whole(cls, path: Path, block_size: int = READ_SIZE) -> "QuestionSet":
+        """All questions of a file, in blocks of whatever size for who only reads them. Raises UserError if it cannot
+        be read."""
         return cls(path, 0, num_rows_of(path), block_size)
 
     @property

@@ -14,15 +14,15 @@ from medcritical_ray.errors import Diverged, RunFailed
 from medcritical_ray.files import sha256_of
 from medcritical_ray.game import Game
 from medcritical_ray.guards import DIVERGED, Rejection, judge_evaluation, judge_training
+from medcritical_ray.iteration_pairs import pair_iteration
 from medcritical_ray.model_files import is_adapter
 from medcritical_ray.play import Play, Player, write_nothing
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.round_pairs import pair_round
 from medcritical_ray.run.policies import MANIFEST, Policy, PolicyStore
 from medcritical_ray.run.pruning import prune_policies
-from medcritical_ray.run.questions import round_questions
+from medcritical_ray.run.questions import iteration_questions
 from medcritical_ray.statistics import compare
-from medcritical_ray.teaching.round_reviews import review_round
+from medcritical_ray.teaching.iteration_reviews import review_iteration
 
 TOO_FEW_PAIRS = "too few pairs to train on"
 
@@ -55,7 +55,7 @@ def stop_if_rejected(game: Game, iteration: int) -> None:
 
 
 def self_iteration(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
-    """One round; returns its metrics, of which `adopted_version` says which policy goes on."""
+    """Plays one; returns its metrics, of which `adopted_version` says which policy goes on."""
     attempts = attempts_by(game, iteration, policy)
     corrections = corrections_by(game, iteration, policy, attempts)
     generated = game.once(
@@ -116,16 +116,16 @@ def correct(game: Game, iteration: int, corrections: Play) -> dict[str, Any]:
     if not game.config.pairs.take_corrections:
         return write_nothing(corrections.directory, questions.num_blocks)
     if game.config.correct.policy == "teacher":
-        return review_round(game, iteration, questions)
+        return review_iteration(game, iteration, questions)
     return corrections.finish()
 
 
 def pair(game: Game, iteration: int) -> dict[str, Any]:
-    return pair_round(game, iteration, _questions(game, iteration))
+    return pair_iteration(game, iteration, _questions(game, iteration))
 
 
 def train(game: Game, iteration: int, policy: Policy) -> dict[str, Any]:
-    """DPO from the policy on the round's pairs. One that diverges is over, too, and leaves no policy."""
+    """DPO from the policy on the iteration's pairs. One that diverges is over, too, and leaves no policy."""
     directory = game.run.iteration(iteration)
     reference = policy if game.config.dpo.reference == "previous" else PolicyStore(game.run.policies).get(0)
     versions = {"policy": policy.version, "reference": reference.version}
@@ -199,4 +199,4 @@ def adopted(version: int, rejection: Rejection | None) -> dict[str, Any]:
 
 
 def _questions(game: Game, iteration: int) -> QuestionSet:
-    return round_questions(game.config, game.train, iteration)
+    return iteration_questions(game.config, game.train, iteration)

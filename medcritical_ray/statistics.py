@@ -17,6 +17,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def with_interval(figures: Mapping[str, Any]) -> str:
+    """A proportion or a mean, as its `to_dict` has it, as people read it: "57.3 % [54.2, 60.3]"."""
+    return f"{percent(figures['value'])} [{100 * figures['low']:.1f}, {100 * figures['high']:.1f}]"
+
+
+def with_count(figures: Mapping[str, Any]) -> str:
+    """As `with_interval`, and of how many: "57.3 % [54.2, 60.3] (n=1000)"."""
+    return f"{with_interval(figures)} (n={figures['n']})"
+
+
 def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of k successes in n trials (Wilson, 1927); (0, 1) when nothing was tried."""
     if n == 0:
@@ -71,7 +81,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """k of n, with its 95 % Wilson interval; written as "57.3 % [54.2, 60.3] (n=1000)". 0 of 0 has the value 0."""
+    """k of n, with its 95 % Wilson interval; as a text see `with_count`. 0 of 0 has the value 0."""
 
     k: int
     n: int
@@ -93,8 +103,7 @@ class Proportion:
         return {"k": self.k, "n": self.n, "value": self.value, "low": low, "high": high}
 
     def __str__(self) -> str:
-        low, high = self.interval
-        return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}] (n={self.n})"
+        return with_count(self.to_dict())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.game import Game
-from medcritical_ray.phases import PHASES, drops_of
+from medcritical_ray.phases import PHASES, TRAININGS, drops_of
 from medcritical_ray.run.directory import STAGE_ONE
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.statistics import compare
@@ -14,8 +14,8 @@ from medcritical_ray.teaching.reviews import Charges
 def summarise(game: Game, final_version: int) -> dict[str, Any]:
     """The content of summary.json. Accuracies are those on test, between 0 and 1; pairs are per iteration."""
     stage_one = game.run.metrics(STAGE_ONE)
-    rounds = [game.run.metrics(number) for number in range(1, game.config.run.num_iterations + 1)]
-    tests = [_test_figures(metrics) for metrics in rounds]
+    iterations = [game.run.metrics(number) for number in range(1, game.config.run.num_iterations + 1)]
+    tests = [_test_figures(metrics) for metrics in iterations]
     sft = stage_one["evaluate"]["test"]
     final = game.run.metrics(final_version)["evaluate"]["test"]
     comparison = compare(_correct(game, STAGE_ONE), _correct(game, final_version))
@@ -28,15 +28,15 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
         },
         "num_test": game.test.num_questions,
         "p_value_final_vs_sft": comparison.p_value,
-        "teacher": {"stage_1": _charges([stage_one]), "stage_2": _charges(rounds)},
-        "pairs": [_pair_figures(metrics["pair"]) for metrics in rounds],
-        "dropped": {"stage_1": drops_of(stage_one), "iterations": [drops_of(metrics) for metrics in rounds]},
-        "seconds": _seconds([stage_one, *rounds]),
-        "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(rounds)},
+        "teacher": {"stage_1": _charges([stage_one]), "stage_2": _charges(iterations)},
+        "pairs": [_pair_figures(metrics["pair"]) for metrics in iterations],
+        "dropped": {"stage_1": drops_of(stage_one), "iterations": [drops_of(metrics) for metrics in iterations]},
+        "seconds": _seconds([stage_one, *iterations]),
+        "tokens": {"stage_1": _tokens([stage_one]), "stage_2": _tokens(iterations)},
         "versions": {
             "published": PolicyStore(game.run.policies).published(),
-            "adopted": [metrics["adopted_version"] for metrics in rounds],
-            "rejected": [metrics.get("rejected") for metrics in rounds],
+            "adopted": [metrics["adopted_version"] for metrics in iterations],
+            "rejected": [metrics.get("rejected") for metrics in iterations],
             "final": final_version,
             "packages": game.run.record().packages,
         },
@@ -45,8 +45,10 @@ def summarise(game: Game, final_version: int) -> dict[str, Any]:
             "sft": sft,
             "iterations": tests,
         },
-        "chosen_right_line_by_line": [m["pair"]["chosen_right_line_by_line"] for m in rounds],
-        "correction_share_explained_by_guessing": [m["pair"]["correction_share_explained_by_guessing"] for m in rounds],
+        "chosen_right_line_by_line": [m["pair"]["chosen_right_line_by_line"] for m in iterations],
+        "correction_share_explained_by_guessing": [
+            m["pair"]["correction_share_explained_by_guessing"] for m in iterations
+        ],
     }
 
 
@@ -72,7 +74,7 @@ def _correct(game: Game, iteration: int) -> dict[str, bool]:
 def _tokens(all_metrics: list[dict[str, Any]]) -> dict[str, int]:
     """Tokens written by policies that attempt and correct, and tokens read in training. Evaluations are left out, and
     what a teacher wrote, which stands in its charges."""
-    phases = {"rollout": ("generate", "correct"), "training": ("draft", "train")}
+    phases = {"rollout": ("generate", "correct"), "training": TRAININGS}
     return {
         kind: sum(_num_tokens(metrics.get(name, {})) for metrics in all_metrics for name in names)
         for kind, names in phases.items()

@@ -22,9 +22,10 @@ from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.input_files import fingerprints
+from medcritical_ray.run.record import record_of
 from medcritical_ray.teaching.configured import make_truth
 from medcritical_ray.teaching.reviews import Reviewer
+from medcritical_ray.telling.audience import Listener
 from medcritical_ray.trace import format_answer
 
 RESUME_COMMAND = "medcritical self-play --config small.toml --resume"
@@ -151,7 +152,7 @@ class FakeTeam:
             raise RuntimeError("the machine died")
 
 
-class FakeProgress:
+class FakeProgress(Listener):
     """Notes the phases that start, and is killed, as a process may be, when the given number of them has started."""
 
     def __init__(self, killed_at: int | None = None) -> None:
@@ -162,15 +163,6 @@ class FakeProgress:
         self.phases.append((iteration, phase))
         if len(self.phases) == self._killed_at:
             raise KeyboardInterrupt
-
-    def finish_phase(self, iteration: int, phase: str, seconds: float, result: dict[str, Any]) -> None:
-        pass
-
-    def advance(self, label: str, done: int, total: int) -> None:
-        pass
-
-    def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
-        pass
 
 
 def write_policy(directory: Path, skill: float, start: Path | None = None) -> None:
@@ -243,15 +235,8 @@ class SmallRun:
         return RunDirectory(self.path)
 
     def _open_directory(self) -> RunDirectory:
-        known = {
-            "config": self.config.model_dump(mode="json"),
-            "seeds": {"run": 0},
-            "fingerprints": fingerprints(self.config),
-            "resume_command": RESUME_COMMAND,
-        }
-        if (self.path / "run.json").exists():
-            return RunDirectory.resume(self.path, **known)
-        return RunDirectory.create(self.path, **known)
+        begin = RunDirectory.resume if (self.path / "run.json").exists() else RunDirectory.create
+        return begin(self.path, record_of(self.config), resume_command=RESUME_COMMAND)
 
 
 @contextmanager

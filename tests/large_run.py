@@ -18,7 +18,7 @@ from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.tables import count_rows, part_paths, read_part, write_part
 
 PER_QUESTION = 24
-"""Trajectories that a question of each of the two rounds comes to: attempts, their repairs and checks."""
+"""Trajectories that a question of each of the two iterations comes to: attempts, their repairs and checks."""
 
 
 def large_run(root: Path, num_trajectories: int, num_chars: int = 0) -> RunDirectory:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.benchmarks import clinic
 from jobs.benchmarks.figures import Figure, Goal, in_turn
+from medcritical_ray.telling.audience import Listener
 
 if TYPE_CHECKING:
     from actors.team import RayTeam
@@ -107,9 +108,9 @@ class _RestartedTeam:
         return getattr(self._team, name)
 
 
-class _Phases:
-    """Who is told how far it is; `before` is called before each phase that has engines of its own in scripts, and
-    before the training. Engines that take the new policy evaluate it, too."""
+class _Phases(Listener):
+    """Calls `before` before each phase that has engines of its own in scripts, and before the training. Engines that
+    take the new policy evaluate it, too."""
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self._before = before
@@ -117,12 +118,3 @@ class _Phases:
     def start_phase(self, iteration: int, phase: str) -> None:
         if phase in ("generate", "correct", "train", "broadcast"):
             self._before()
-
-    def finish_phase(self, iteration: int, phase: str, seconds: float, result: dict[str, Any]) -> None:
-        pass
-
-    def advance(self, label: str, done: int, total: int) -> None:
-        pass
-
-    def step(self, iteration: int, phase: str, metrics: dict[str, float]) -> None:
-        pass

@@ -90,13 +90,15 @@ def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
     from medcritical_ray.questions import write_questions
     from medcritical_ray.run.directory import RunDirectory
     from medcritical_ray.run.policies import PolicyStore
+    from medcritical_ray.run.record import record_of
+    from medcritical_ray.telling.audience import Listener
 
     config = clinic.demo_config(
         questions={"num_train": num_questions, "block_size": BLOCK_SIZE},
         generate={"num_questions": None, "num_attempts": NUM_ATTEMPTS},
         pairs={"shares": {"own": 1.0}, "agree_on": "key", "previous_share": 0.0, "max_pairs": 20_000},
     )
-    run: RunDirectory = RunDirectory.create(directory, config={}, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(directory, record_of(config), resume_command="")
     asked = clinic.questions(min(num_questions, NUM_TEXTS))
     file = run.path / "questions.parquet"
     write_questions(file, asked)
@@ -108,7 +110,7 @@ def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
         team=_ReadyTexts(asked, teacher),  # type: ignore[arg-type]  # it trains nothing
         teacher=teacher,
         reviewer=teacher,
-        progress=_Nobody(),
+        progress=Listener(),
         student=base_student_dir(),
         train=QuestionSet(file, 0, num_questions, BLOCK_SIZE),
         dev=few,
@@ -145,13 +147,6 @@ class _ReadyTexts:
     ) -> "Iterator[tuple[int, list[Completion]]]":
         for block, requests in blocks:
             yield block, [self._texts[request.prompt][request.seed % 2] for request in requests]
-
-
-class _Nobody:
-    """Who is told how far it is."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
 
 
 if __name__ == "__main__":

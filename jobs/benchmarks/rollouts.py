@@ -18,8 +18,9 @@ def play_attempts(pool: "EnginePool", questions: "QuestionSet", config: "Config"
     from medcritical_ray.asked import attempts_at
     from medcritical_ray.game import Session
     from medcritical_ray.play import Play, Player
+    from medcritical_ray.telling.audience import Listener
 
-    session = Session(config=config, team=_Writers(pool), progress=_Nobody())  # type: ignore[arg-type]  # none trains
+    session = Session(config=config, team=_Writers(pool), progress=Listener())  # type: ignore[arg-type]  # none trains
     turns = attempts_at(questions, iteration=1, num_attempts=config.generate.num_attempts)
     started = time.perf_counter()
     player = Player("generator", pool.version, Path())
@@ -40,10 +41,3 @@ class _Writers:
         self, role: str, version: int, blocks: "Iterable[AskedBlock | None]", sampling: "SamplingConfig"
     ) -> "Iterator[WrittenBlock | None]":
         return self._pool.map(blocks, sampling)
-
-
-class _Nobody:
-    """Who is told how far it is."""
-
-    def advance(self, label: str, done: int, total: int) -> None:
-        pass

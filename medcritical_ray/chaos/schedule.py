@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from medcritical_ray.phases import TRAININGS
+
 Target = Literal["driver", "engine", "train_worker", "node"]
 Signal = Literal["SIGKILL", "SIGSTOP"]
 
 SIGNALS: tuple[Signal, ...] = ("SIGKILL", "SIGSTOP")
-TRAININGS = ("draft", "train")
-"""The phases that have training workers."""
 
 Candidate = TypeVar("Candidate")
 

@@ -78,7 +78,7 @@ class EnginesConfig(Part):
         description="Seconds for one step of an engine that writes, the first of all included; after half of them it "
         "gets no more work, after all of them it counts as dead.",
     )
-    update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds until all engines serve a new version.")
+    update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds for an engine to serve a new version.")
 
     def least_of(self, num_engines: int) -> int:
         """Those of a pool of so many that stay between phases."""

@@ -10,11 +10,12 @@ from typing import Any
 import tomli_w
 
 from medcritical_ray.config import Config
-from medcritical_ray.export.facts import Facts, Form, Stage
+from medcritical_ray.export.facts import Facts, Form
 from medcritical_ray.export.front_matter import front_matter
 from medcritical_ray.export.origins import UNKNOWN, Base, exam_of
 from medcritical_ray.export.usage import how_to_ask
-from medcritical_ray.statistics import Proportion
+from medcritical_ray.run.iterations import Iteration, latest_adopted
+from medcritical_ray.statistics import percent, with_count
 
 NO_ADVICE = "This model gives no medical advice, and nothing that it writes is medical advice."
 
@@ -107,20 +108,21 @@ def _opening(facts: Facts, form: Form, base: Base) -> str:
 
 def _standing(facts: Facts) -> str:
     """Where the version stands in its run."""
-    stage, latest = facts.stage, facts.latest_adopted
-    if stage.is_adopted is None:
+    iteration, latest = facts.iteration, latest_adopted(facts.iterations)
+    if iteration.is_adopted is None:
         return "The run has not decided whether it goes on with this version."
-    if not stage.is_adopted:
-        why = f": {stage.rejected}" if stage.rejected else ""
+    if not iteration.is_adopted:
+        why = f": {iteration.why_rejected}" if iteration.why_rejected else ""
         return f"The run did not adopt this version{why}."
-    if stage is not latest and latest:
-        return f"The run adopted this version, and others after it; its latest is version {latest.version}."
+    if iteration is not latest and latest:
+        return f"The run adopted this version, and others after it; its latest is version {latest.number}."
     return f"It is the version that the run {'ended with' if facts.is_finished else 'has adopted last'}."
 
 
 def _results(facts: Facts) -> str:
     rows = [["policy", "accuracy on test", "repaired", "by guessing", "broken"]]
-    rows += [[_stage_name(stage, facts), *_figures(stage)] for stage in facts.stages]
+    rows += [["base", *_figures(facts.base)]]
+    rows += [[_policy_name(iteration, facts), *_figures(iteration.test)] for iteration in facts.iterations]
     text = f"{_table(rows)}\n\n{_READING} {_use_of_test(facts.questions)}"
     if facts.config.correct.policy != "latest":
         text += " The corrector was version 0 throughout."
@@ -144,23 +146,20 @@ def _use_of_test(questions: dict[str, Any]) -> str:
     return f"**The run used test questions for other things, too: {counts}.**"
 
 
-def _stage_name(stage: Stage, facts: Facts) -> str:
-    adopted = ", not adopted" if stage.is_adopted is False else ""
-    return f"**{stage.name}: this version**{adopted}" if stage is facts.stage else f"{stage.name}{adopted}"
+def _policy_name(iteration: Iteration, facts: Facts) -> str:
+    adopted = ", not adopted" if iteration.is_adopted is False else ""
+    name = f"**{iteration.name}: this version**" if iteration is facts.iteration else iteration.name
+    return f"{name}{adopted}"
 
 
-def _figures(stage: Stage) -> list[str]:
-    if not stage.test:
+def _figures(test: dict[str, Any] | None) -> list[str]:
+    if not test:
         return ["not evaluated", "-", "-", "-"]
-    cells = [_proportion(stage.test["accuracy"])]
-    if "wrong_to_right" not in stage.test:
+    cells = [with_count(test["accuracy"])]
+    if "wrong_to_right" not in test:
         return [*cells, "-", "-", "-"]
-    guessing = f"{100 * stage.test['wrong_to_right_by_guessing']:.1f} %"
-    return [*cells, _proportion(stage.test["wrong_to_right"]), guessing, _proportion(stage.test["right_to_wrong"])]
-
-
-def _proportion(figures: dict[str, Any]) -> str:
-    return str(Proportion(figures["k"], figures["n"]))
+    guessing = percent(test["wrong_to_right_by_guessing"])
+    return [*cells, with_count(test["wrong_to_right"]), guessing, with_count(test["right_to_wrong"])]
 
 
 def _data(facts: Facts, base: Base) -> str:

@@ -11,9 +11,9 @@ from medcritical_ray.assessment import correct_by_question
 from medcritical_ray.config import Config
 from medcritical_ray.files import read_json
 from medcritical_ray.model_files import ADAPTER_CONFIG
-from medcritical_ray.phases import round_name
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.iterations import Iteration, read_iterations
 from medcritical_ray.run.policies import Policy, PolicyStore, verify_policy
 from medcritical_ray.run.questions import QUESTIONS_PHASE, split_path
 from medcritical_ray.run.record import RunRecord
@@ -25,34 +25,21 @@ Form = Literal["full", "merged", "adapter"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """The policy of one stage of a run: its figures on test, and whether the run adopted it.
-
-    `version` is None for the base student, `test` for a policy that is not evaluated or does not exist, and
-    `is_adopted` as long as that is not decided. `rejected` is why a policy was not adopted.
-    """
-
-    name: str
-    version: int | None
-    test: dict[str, Any] | None
-    is_adopted: bool | None
-    rejected: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """All that a model card says of a policy and its run.
 
-    `comparison` is that of the student of stage 1 (a) with the policy (b) on test, where both were evaluated;
-    `sources` counts the questions by source and split; `questions` is what the run noted when it split them, empty if
-    it did not; `lora_rank` is that of an adapter.
+    `base` are the figures of the base student on test, if it was evaluated, and `iterations` stage 1 and all that the
+    run is to have; `comparison` is that of the student of stage 1 (a) with the policy (b) on test, where both were
+    evaluated; `sources` counts the questions by source and split; `questions` is what the run noted when it split them,
+    empty if it did not; `lora_rank` is that of an adapter.
     """
 
     run: str
     record: RunRecord
     config: Config
     policy: Policy
-    stages: list[Stage]
+    base: dict[str, Any] | None
+    iterations: list[Iteration]
     is_finished: bool
     num_iterations_done: int
     comparison: PairedComparison | None
@@ -61,13 +48,9 @@ class Facts:
     lora_rank: int | None
 
     @property
-    def stage(self) -> Stage:
-        return self.stages[self.policy.version + 1]
-
-    @property
-    def latest_adopted(self) -> Stage | None:
-        """None before stage 1 is over."""
-        return next((stage for stage in reversed(self.stages) if stage.is_adopted), None)
+    def iteration(self) -> Iteration:
+        """The one that the policy is of."""
+        return self.iterations[self.policy.version]
 
     @property
     def name(self) -> str:
@@ -94,50 +77,28 @@ def _config(run: RunDirectory) -> Config:
 def facts_of(run: RunDirectory, policy: Policy) -> Facts:
     """Reads what the run has kept. Raises UserError if a file of it is damaged."""
     config = _config(run)
-    stages = _stages(run, config.run.num_iterations)
+    iterations = read_iterations(run, config.run.num_iterations)
+    iteration = iterations[policy.version]
     return Facts(
         run=run.path.resolve().name,
         record=run.record(),
         config=config,
         policy=policy,
-        stages=stages,
+        base=iterations[STAGE_ONE].phases.get("evaluate_base", {}).get("test"),
+        iterations=iterations,
         is_finished=run.summary_file.exists(),
-        num_iterations_done=sum(run.is_finished(number) for number in range(1, config.run.num_iterations + 1)),
-        comparison=_comparison(run, stages, policy.version),
+        num_iterations_done=sum(each.decision is not None for each in iterations[1:]),
+        comparison=_comparison(run, iteration) if iteration.test and iteration.number else None,
         sources=_sources(run),
         questions=run.result(STAGE_ONE, QUESTIONS_PHASE) if run.done(STAGE_ONE, QUESTIONS_PHASE) else {},
         lora_rank=read_json(policy.path / ADAPTER_CONFIG)["r"] if policy.manifest.kind == "adapter" else None,
     )
 
 
-def _stages(run: RunDirectory, num_iterations: int) -> list[Stage]:
-    stages = [Stage(name="base", version=None, test=_test(run, STAGE_ONE, "evaluate_base"), is_adopted=None)]
-    for number in range(num_iterations + 1):
-        metrics = run.metrics(number) if run.is_finished(number) else {}
-        stages.append(
-            Stage(
-                name=round_name(number),
-                version=number,
-                test=_test(run, number, "evaluate"),
-                is_adopted=metrics["adopted_version"] == number if metrics else None,
-                rejected=(metrics.get("rejected") or {}).get("why", ""),
-            )
-        )
-    return stages
-
-
-def _test(run: RunDirectory, iteration: int, phase: str) -> dict[str, Any] | None:
-    return run.result(iteration, phase)["test"] if run.done(iteration, phase) else None
-
-
-def _comparison(run: RunDirectory, stages: list[Stage], version: int) -> PairedComparison | None:
-    if version == STAGE_ONE or not stages[version + 1].test:
-        return None
-    questions = QuestionSet.whole(split_path(run, "test"), block_size=200)
-    before, after = (
-        correct_by_question(questions, run.iteration(number) / "evaluation" / "test") for number in (STAGE_ONE, version)
-    )
-    return compare(before, after)
+def _comparison(run: RunDirectory, iteration: Iteration) -> PairedComparison:
+    questions = QuestionSet.whole(split_path(run, "test"))
+    places = (run.iteration(number) / "evaluation" / "test" for number in (STAGE_ONE, iteration.number))
+    return compare(*(correct_by_question(questions, place) for place in places))
 
 
 def _sources(run: RunDirectory) -> dict[str, dict[str, int]]:

@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from medcritical_ray.export.facts import Facts, Form
 from medcritical_ray.export.origins import Base, exam_of
-from medcritical_ray.statistics import Proportion
+from medcritical_ray.statistics import with_count
 
 
 def front_matter(facts: Facts, form: Form, base: Base) -> str:
@@ -33,9 +33,9 @@ def _unique(values: Iterable[str | None]) -> list[str] | None:
 
 
 def _eval_results(facts: Facts) -> list[EvalResult] | None:
-    if not facts.stage.test:
+    if not facts.iteration.test:
         return None
-    accuracy = facts.stage.test["accuracy"]
+    accuracy = facts.iteration.test["accuracy"]
     exams = {source: exam_of(source) for source, counts in facts.sources.items() if counts.get("test")}
     names = [exam.hub_name or source for source, exam in exams.items()]
     return [
@@ -44,7 +44,7 @@ def _eval_results(facts: Facts) -> list[EvalResult] | None:
             dataset_type=" and ".join(names) or "unknown",
             dataset_name=" and ".join(exam.title for exam in exams.values()) + ", questions that the run set aside",
             metric_type="accuracy",
-            metric_name=f"accuracy (greedy), {Proportion(accuracy['k'], accuracy['n'])}",
+            metric_name=f"accuracy (greedy), {with_count(accuracy)}",
             metric_value=round(100 * accuracy["value"], 1),
         )
     ]

@@ -140,7 +140,7 @@ def broadcast_gib(config: Config, size: ModelSize) -> float:
 
 def disk_gib(config: Config, size: ModelSize) -> float:
     """Two policies of stage 1 (a draft, and the one that plays on), those of the iterations that are not pruned, and
-    all rows: of stage 1, of every round, and of the evaluations of base student, stage 1 and every iteration.
+    all rows: of stage 1, of every iteration, and of the evaluations of base student, stage 1 and every iteration.
 
     A published policy shares its files with the training that it comes from.
     """
@@ -148,7 +148,7 @@ def disk_gib(config: Config, size: ModelSize) -> float:
     # Beside the newest: the current one, its parent, the best, and the one that is there before others are pruned.
     num_policies = num_iterations if keep is None else min(num_iterations, keep + 4)
     policies = 2 * policy_gib(config.sft, size) + num_policies * policy_gib(config.dpo, size)
-    num_tokens = _tokens_of_stage_one(config) + num_iterations * _tokens_of_round(config)
+    num_tokens = _tokens_of_stage_one(config) + num_iterations * _tokens_of_iteration(config)
     num_tokens += (2 + num_iterations) * _tokens_of_evaluation(config)
     return policies + num_tokens * BYTES_PER_TOKEN_ON_DISK / GIB
 
@@ -166,7 +166,7 @@ def _tokens_of_stage_one(config: Config) -> float:
     return num_questions * config.sft.own_attempts * (attempt + 2 * TEXTS_PER_PAIR * correction)
 
 
-def _tokens_of_round(config: Config) -> float:
+def _tokens_of_iteration(config: Config) -> float:
     attempt, correction = _lengths_tokens(config)
     rows = estimate_rows(config)
     pairs = (rows.num_candidates + rows.num_pairs) * TEXTS_PER_PAIR * correction

@@ -12,16 +12,17 @@ from markupsafe import Markup
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_path
-from medcritical_ray.phases import PHASES, drops_of, phase_name, round_name
+from medcritical_ray.phases import PHASES, TRAININGS, drops_of, iteration_name, phase_name
 from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.report.figures import MAX_VALUES, Round, RunFigures, run_figures
+from medcritical_ray.report.figures import MAX_VALUES, RunFigures, run_figures
 from medcritical_ray.report.plots import plot_accuracy, plot_seconds, plot_training
 from medcritical_ray.report.trajectories import OUTCOMES, examples
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.questions import round_questions, split_path
+from medcritical_ray.run.iterations import Iteration
+from medcritical_ray.run.questions import iteration_questions, split_path
 from medcritical_ray.run.state import RunState, run_config
+from medcritical_ray.statistics import percent, with_interval
 
-_TRAININGS = ("draft", "train")
 _DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, UndefinedError, ValueError)
 """What comes of figures that are not where they were written, or are of another type."""
 
@@ -41,8 +42,8 @@ def write_report(run: RunDirectory, path: Path) -> None:
 def render_report(run: RunDirectory) -> str:
     """The report as one HTML page that loads nothing from elsewhere. What models wrote is escaped."""
     figures = run_figures(run)
-    funnel = funnel_table(figures.rounds)
-    shown, totals = examples(run, _rounds_with_questions(run, figures))
+    funnel = funnel_table(figures.iterations)
+    shown, totals = examples(run, _with_questions(run, figures))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "proportion": proportion, "number": number, "phase_name": phase_name}
     return environment.from_string(_resource("page.html")).render(
@@ -50,11 +51,11 @@ def render_report(run: RunDirectory) -> str:
         outcome=outcome_sentence(figures),
         history=history_sentence(figures.state, datetime.now(UTC)),
         plots=_plots(run, figures),
-        iterations=[each.name for each in figures.rounds if each.iteration],
+        self_iterations=[each.name for each in figures.iterations if each.number],
         funnel=funnel,
         most=max((num or 0 for _, nums in funnel for num in nums), default=0) or 1,
-        drops=drops_table(figures.rounds),
-        phases=[phase for phase in PHASES if any(phase in each.phases for each in figures.rounds)],
+        drops=drops_table(figures.iterations),
+        phases=[phase for phase in PHASES if any(phase in each.phases for each in figures.iterations)],
         record=json.dumps(figures.record, indent=2, ensure_ascii=False),
         outcomes=[(outcome, totals[outcome]) for outcome in OUTCOMES if outcome in totals],
         num_shown=len(shown),
@@ -71,9 +72,9 @@ def outcome_sentence(figures: RunFigures) -> str:
     if figures.final is None or figures.final.test is None:
         return f"{standing}No policy has been evaluated yet."
     accuracy = proportion(figures.final.test["accuracy"])
-    if figures.gain is None or figures.rounds[0].test is None:
+    if figures.gain is None or figures.iterations[0].test is None:
         return f"{standing}After {figures.final.name}, {accuracy} of the test questions are answered rightly."
-    before = percent(figures.rounds[0].test["accuracy"]["value"])
+    before = percent(figures.iterations[0].test["accuracy"]["value"])
     return (
         f"{standing}Accuracy on {figures.gain.num_questions:,} test questions went from {before} after stage 1 to "
         f"{accuracy} after {figures.final.name}: {100 * figures.gain.gain:+.1f} points (McNemar's exact test, "
@@ -83,7 +84,7 @@ def outcome_sentence(figures: RunFigures) -> str:
 
 def standing_sentence(state: RunState) -> str:
     """How an unfinished run stands, with a blank after it; nothing of one that is finished."""
-    where = f"{round_name(state.iteration)}, {phase_name(state.phase) or 'begin'}"
+    where = f"{iteration_name(state.iteration)}, {phase_name(state.phase) or 'begin'}"
     cause = f" ({state.cause})" if state.cause else ""
     return {
         "finished": "",
@@ -111,14 +112,14 @@ def times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def funnel_table(rounds: list[Round]) -> list[tuple[str, list[int | None]]]:
+def funnel_table(iterations: list[Iteration]) -> list[tuple[str, list[int | None]]]:
     """From attempts to pairs: stage -> how many, in each self-iteration; None where that has not come so far."""
-    funnels = [_funnel(each) for each in rounds if each.iteration]
+    funnels = [_funnel(each) for each in iterations if each.number]
     stages = dict.fromkeys(stage for counts in funnels for stage in counts)
     return [(stage, [counts.get(stage) for counts in funnels]) for stage in stages]
 
 
-def _funnel(each: Round) -> dict[str, int]:
+def _funnel(each: Iteration) -> dict[str, int]:
     """Stage -> how many, of one iteration, as far as its phases are done."""
     generated, corrected, paired = (each.phases.get(name, {}) for name in ("generate", "correct", "pair"))
     stages: dict[str, int] = {}
@@ -147,22 +148,16 @@ def _funnel(each: Round) -> dict[str, int]:
     return stages
 
 
-def drops_table(rounds: list[Round]) -> list[tuple[str, list[int]]]:
+def drops_table(iterations: list[Iteration]) -> list[tuple[str, list[int]]]:
     """Phase and reason -> how much was dropped for it, in stage 1 and in each self-iteration."""
-    drops = [drops_of(each.phases) for each in rounds]
+    drops = [drops_of(each.phases) for each in iterations]
     reasons = dict.fromkeys(reason for dropped in drops for reason in dropped)
     return [(reason, [dropped.get(reason, 0) for dropped in drops]) for reason in reasons]
 
 
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
 def proportion(share: dict[str, Any] | None) -> str:
     """Such as "88.8 % [86.7, 90.6]"; a dash where nothing was counted."""
-    if not share or not share["n"]:
-        return "–"
-    return f"{percent(share['value'])} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+    return with_interval(share) if share and share["n"] else "–"
 
 
 def number(value: float | None) -> str:
@@ -173,15 +168,15 @@ def number(value: float | None) -> str:
 
 
 def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
-    evaluated = [(each.name, each.test["accuracy"], bool(each.adopted)) for each in figures.rounds if each.test]
+    evaluated = [(each.name, each.test["accuracy"], bool(each.is_adopted)) for each in figures.iterations if each.test]
     base = [("base", figures.base["accuracy"], True)] if figures.base else []
-    names = [each.name for each in figures.rounds]
-    seconds = {phase: [each.phases.get(phase, {}).get("seconds", 0.0) for each in figures.rounds] for phase in PHASES}
+    names, results = [each.name for each in figures.iterations], [each.phases for each in figures.iterations]
+    seconds = {phase: [phases.get(phase, {}).get("seconds", 0.0) for phases in results] for phase in PHASES}
     trainings = {}
-    for each in figures.rounds:
-        for phase in _TRAININGS:
-            if steps := run.steps(each.iteration, phase):
-                title = f"{each.name}, {'draft' if phase == 'draft' else 'SFT' if each.iteration == 0 else 'DPO'}"
+    for each in figures.iterations:
+        for phase in TRAININGS:
+            if steps := run.steps(each.number, phase):
+                title = f"{each.name}, {'draft' if phase == 'draft' else 'SFT' if each.number == 0 else 'DPO'}"
                 trainings[title] = Markup(plot_training(title, steps))
     return {
         "accuracy": Markup(plot_accuracy([*base, *evaluated])) if base or evaluated else None,
@@ -190,14 +185,13 @@ def _plots(run: RunDirectory, figures: RunFigures) -> dict[str, Any]:
     }
 
 
-def _rounds_with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple[int, QuestionSet]]:
+def _with_questions(run: RunDirectory, figures: RunFigures) -> list[tuple[int, QuestionSet]]:
     config = run_config(run, "have it reported by the version that made the run")
-    if not any(each.iteration for each in figures.rounds):
+    numbers = [each.number for each in figures.iterations if each.number]
+    if not numbers:
         return []
     train = QuestionSet.whole(split_path(run, "train"), config.questions.block_size)
-    return [
-        (each.iteration, round_questions(config, train, each.iteration)) for each in figures.rounds if each.iteration
-    ]
+    return [(number, iteration_questions(config, train, number)) for number in numbers]
 
 
 def _resource(name: str) -> str:

@@ -110,18 +110,18 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(fmean(x for x, _ in run), fmean(y for _, y in run)) for run in runs]
 
 
-def plot_seconds(rounds: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> str:
-    """Seconds per phase, a bar for each round; phases that never took a hundredth of the time are left out."""
+def plot_seconds(iterations: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> str:
+    """Seconds per phase, a bar for each iteration; phases that never took a hundredth of the time are left out."""
     total = sum(map(sum, seconds.values()))
     shown = {phase: values for phase, values in seconds.items() if sum(values) > 0.01 * total}
     with _style("seconds"):
-        figure = Figure(figsize=(5.2, 0.42 * len(rounds) + 1.3), layout="constrained")
+        figure = Figure(figsize=(5.2, 0.42 * len(iterations) + 1.3), layout="constrained")
         axes = figure.subplots()
-        left = [0.0] * len(rounds)
+        left = [0.0] * len(iterations)
         for colour, (phase, values) in enumerate(shown.items()):
-            axes.barh(range(len(rounds)), values, left=left, label=phase_name(phase), color=f"C{colour}")
+            axes.barh(range(len(iterations)), values, left=left, label=phase_name(phase), color=f"C{colour}")
             left = [start + value for start, value in zip(left, values, strict=True)]
-        axes.set_yticks(range(len(rounds)), rounds)
+        axes.set_yticks(range(len(iterations)), iterations)
         axes.invert_yaxis()
         axes.set_xlabel("seconds")
         figure.legend(loc="outside upper left", ncols=4, fontsize="small")

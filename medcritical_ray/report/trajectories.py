@@ -66,7 +66,7 @@ class _Drawn:
     correction: Trajectory | None
 
 
-def examples(run: RunDirectory, rounds: list[tuple[int, QuestionSet]]) -> tuple[list[str], dict[str, int]]:
+def examples(run: RunDirectory, iterations: list[tuple[int, QuestionSet]]) -> tuple[list[str], dict[str, int]]:
     """A sample of what the given iterations wrote, as JSON, and how many there are of each outcome.
 
     Of each outcome at most PER_OUTCOME, and MAX_BYTES_PER_OUTCOME, are drawn by their keys; they stand in the order of
@@ -74,7 +74,7 @@ def examples(run: RunDirectory, rounds: list[tuple[int, QuestionSet]]) -> tuple[
     """
     totals: dict[str, int] = defaultdict(int)
     drawn: dict[str, list[_Drawn]] = defaultdict(list)
-    for iteration, questions in rounds:
+    for iteration, questions in iterations:
         for block in range(questions.num_blocks):
             for each in _of_block(run, iteration, questions, block):
                 totals[each.outcome] += 1

@@ -1,7 +1,7 @@
 """A run on disk: what it is, which phases are done, what happened, and who works on it now.
 
 runs/<name>/
-  run.json                        see run_record.py
+  run.json                        see record.py
   policies/v0000/ …               see policies.py
   iterations/001/attempts/ …      parquet parts, see tables.py
   iterations/001/phases/pair.json one file per phase that is done, with its result and the hashes of what it left
@@ -37,7 +37,7 @@ from medcritical_ray.run.files import (
     markers_in,
 )
 from medcritical_ray.run.lock import LOCK, RunLock, new_lock
-from medcritical_ray.run.record import RunRecord, check_resumable, new_record
+from medcritical_ray.run.record import RunRecord, check_resumable
 
 STAGE_ONE = 0
 """The number under which stage 1 stands among the iterations."""
@@ -65,17 +65,15 @@ class RunDirectory:
     def create(
         cls,
         path: Path,
+        record: RunRecord,
         *,
-        config: dict[str, Any],
-        seeds: dict[str, int],
-        fingerprints: dict[str, str],
         resume_command: str,
         keeper: Keeper | None = None,
     ) -> Self:
         """Starts a new run. Raises UserError if there is one at `path` already, or if `path` holds anything else."""
         cls.check_new(path, resume_command)
         run = cls(path, new_lock(path), keeper)
-        write_json(run.record_file, new_record(config, seeds, fingerprints))
+        write_json(run.record_file, record)
         run._note("run created", run.record_file, command=resume_command, directory=str(Path.cwd()))
         run.keep()
         return run
@@ -94,22 +92,20 @@ class RunDirectory:
     def resume(
         cls,
         path: Path,
+        record: RunRecord,
         *,
-        config: dict[str, Any],
-        seeds: dict[str, int],
-        fingerprints: dict[str, str],
         resume_command: str,
         keeper: Keeper | None = None,
     ) -> Self:
-        """Goes on with a run. Raises UserError as `check_resume` does."""
-        now, changes = cls.check_resume(path, config=config, seeds=seeds, fingerprints=fingerprints)
+        """Goes on with a run, whose record would be this one now. Raises UserError as `check_resume` does."""
+        changes = cls.check_resume(path, record)
         run = cls(path, new_lock(path), keeper)
         remove_leftovers(path)
         run.append_event(
             "run resumed",
             changes=changes,
-            code_version=now.code_version,
-            packages=now.packages,
+            code_version=record.code_version,
+            packages=record.packages,
             command=resume_command,
             directory=str(Path.cwd()),
         )
@@ -117,17 +113,14 @@ class RunDirectory:
         return run
 
     @classmethod
-    def check_resume(
-        cls, path: Path, *, config: dict[str, Any], seeds: dict[str, int], fingerprints: dict[str, str]
-    ) -> tuple[RunRecord, list[str]]:
-        """The record that a run would have now, and what of its config changes, without a word in its events.
+    def check_resume(cls, path: Path, record: RunRecord) -> list[str]:
+        """What of a run's config changes if its record is this one now, without a word in its events.
 
         Raises UserError if there is no run at `path`, if its config or data were others, or if somebody works on it.
         """
-        now = new_record(config, seeds, fingerprints)
-        changes = check_resumable(cls(path).record(), now)
+        changes = check_resumable(cls(path).record(), record)
         new_lock(path).close()
-        return now, changes
+        return changes
 
     def exists(self) -> bool:
         return self.record_file.exists()

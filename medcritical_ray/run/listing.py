@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import checked, read_json
-from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run.files import METRICS
+from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.iterations import Rejected, decisions
 from medcritical_ray.run.state import RunState, State, adopted_version, run_state
+from medcritical_ray.statistics import with_interval
 
 _SIGNS = ("run.json", "events.jsonl")
 """A directory that holds one of them is a run, damaged if it lacks the other."""
@@ -28,23 +29,11 @@ class Accuracy(BaseModel):
     high: float
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        return with_interval(self.model_dump())
 
 
 class _Test(BaseModel):
     accuracy: Accuracy
-
-
-class Rejected(BaseModel):
-    """The rule by which a policy was rejected, its figures, and both in words."""
-
-    rule: str
-    figures: dict[str, float]
-    why: str
-
-
-class _Metrics(BaseModel):
-    rejected: Rejected | None = None
 
 
 class _Evaluation(BaseModel):
@@ -96,7 +85,7 @@ def run_row(path: Path) -> RunRow:
             read_json(run.summary_file)
         version = adopted_version(run)
         accuracy = _accuracy(run, version)
-        rejected = dict(_rejected(run))
+        rejected = {number: each.rejected for number, each in decisions(run) if each.rejected}
     except (UserError, OSError) as error:
         return RunRow(path=path, state="damaged", progress=progress, fault=" ".join(str(error).split()))
     return RunRow(
@@ -108,16 +97,6 @@ def run_row(path: Path) -> RunRow:
         accuracy=accuracy,
         rejected=rejected,
     )
-
-
-def _rejected(run: RunDirectory) -> Iterator[tuple[int, Rejected]]:
-    """Of the iterations that are finished. Raises UserError if the metrics of one are damaged."""
-    number = STAGE_ONE
-    while run.is_finished(number):
-        metrics = checked(_Metrics, run.metrics(number), run.iteration(number) / METRICS)
-        if metrics.rejected:
-            yield number, metrics.rejected
-        number += 1
 
 
 def _accuracy(run: RunDirectory, version: int) -> Accuracy | None:

@@ -7,7 +7,6 @@ policies/v0003/
   PRUNED                in a policy whose files were removed, by rule: the manifest is left of it, see pruning.py
 """
 
-import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,14 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import atomic_directory, link_or_copy, read_json, sha256_of, write_json
 from medcritical_ray.model_files import ADAPTER_CONFIG, PICKLES
-from medcritical_ray.names import stays_within
+from medcritical_ray.names import policy_name, stays_within, version_of
 from medcritical_ray.run.files import PRUNED
 
 Kind = Literal["full", "adapter"]
 MANIFEST = "manifest.json"
 COMPLETE = "COMPLETE"
 _NEEDED = {"full": "config.json", "adapter": ADAPTER_CONFIG}
-_DIRECTORY_NAME = re.compile(r"v(\d{4,})")
 
 
 class Manifest(BaseModel):
@@ -141,11 +139,11 @@ class PolicyStore:
         return (self.path_of(version) / PRUNED).is_file()
 
     def path_of(self, version: int) -> Path:
-        return self.root / f"v{version:04d}"
+        return self.root / policy_name(version)
 
     def _on_disk(self) -> list[int]:
         names = (path.name for path in self.root.iterdir()) if self.root.is_dir() else iter(())
-        return sorted(int(match[1]) for name in names if (match := _DIRECTORY_NAME.fullmatch(name)))
+        return sorted(version for name in names if (version := version_of(name)) is not None)
 
     def _check_base(self, kind: Kind, base: str | None) -> None:
         if kind == "adapter" and base is None:

@@ -10,8 +10,6 @@ from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import MANIFEST
 from medcritical_ray.run.questions import split_path
 
-BLOCK_SIZE = 1000
-
 
 def find_run(path: Path) -> RunDirectory | None:
     """The run that a policy or a file of questions belongs to, told from its place: runs/demo/policies/v0003,
@@ -28,5 +26,5 @@ def stems_trained_on(policy: Path, questions: Iterable[Question]) -> SharedStems
     run = find_run(policy)
     if run is None or not (policy / MANIFEST).exists() or not split_path(run, "train").exists():
         return None
-    train = QuestionSet.whole(split_path(run, "train"), BLOCK_SIZE)
+    train = QuestionSet.whole(split_path(run, "train"))
     return shared_stems({"questions": questions, "train": train})["questions and train"]

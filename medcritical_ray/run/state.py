@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from medcritical_ray.config import Config
 from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINE_RETIRED
 from medcritical_ray.errors import Stopped, UserError
-from medcritical_ray.files import checked
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.iterations import decisions
 
 State = Literal["finished", "in progress", "failed", "stopped"]
 
@@ -59,12 +59,6 @@ class _Event(BaseModel):
     cause: str = ""
     command: str = ""
     directory: str = ""
-
-
-class _Adoption(BaseModel):
-    """What is read of an iteration's metrics here."""
-
-    adopted_version: int
 
 
 def run_state(run: RunDirectory) -> RunState:
@@ -112,10 +106,9 @@ def note_stage_one_alone(run: RunDirectory, command: str) -> None:
 
 def adopted_version(run: RunDirectory) -> int:
     """That of the last finished iteration; before there is one, version 0 is the only one there may be."""
-    version, iteration = 0, STAGE_ONE
-    while run.is_finished(iteration):
-        metrics = checked(_Adoption, run.metrics(iteration), run.iteration(iteration) / "metrics.json")
-        version, iteration = metrics.adopted_version, iteration + 1
+    version = 0
+    for _, decision in decisions(run):
+        version = decision.adopted_version
     return version
 
 

@@ -12,8 +12,7 @@ from medcritical_ray.config import Config
 from medcritical_ray.config_files import describe_errors
 from medcritical_ray.errors import UserError
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.input_files import fingerprints
-from medcritical_ray.run.record import check_resumable, new_record
+from medcritical_ray.run.record import check_resumable, record_of
 
 Arms = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Arm -> the keys, by part of the config, in which its config differs."""
@@ -105,9 +104,7 @@ def is_finished(run: RunDirectory, config: Config) -> bool:
     """Whether a run with this config is there and finished. Raises UserError if one with another config is there."""
     if not run.exists():
         return False
-    check_resumable(
-        run.record(), new_record(config.model_dump(mode="json"), {"run": config.run.seed}, fingerprints(config))
-    )
+    check_resumable(run.record(), record_of(config))
     return run.summary_file.exists()
 
 

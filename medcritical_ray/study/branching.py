@@ -2,12 +2,11 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from medcritical_ray.config import Config
 from medcritical_ray.files import atomic_directory, link_or_copy
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run.input_files import fingerprints
+from medcritical_ray.run.record import record_of
 
 _SHARED = ("data", "quarantine", "student", "policies")
 """What stays as it is once stage 1 is done, and may stand in several runs."""
@@ -18,13 +17,8 @@ def open_branch(config: Config, path: Path, trunk: RunDirectory, *, resume_comma
 
     Up to there the config must be the trunk's. Files are shared with it where the file system can.
     """
-    known: dict[str, Any] = {
-        "config": config.model_dump(mode="json"),
-        "seeds": {"run": config.run.seed},
-        "fingerprints": fingerprints(config),
-        "resume_command": resume_command,
-    }
-    run = RunDirectory.resume(path, **known) if RunDirectory(path).exists() else RunDirectory.create(path, **known)
+    begin = RunDirectory.resume if RunDirectory(path).exists() else RunDirectory.create
+    run = begin(path, record_of(config), resume_command=resume_command)
     if not run.is_finished(STAGE_ONE):
         _take_over(trunk, run)
     return run

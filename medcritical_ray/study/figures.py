@@ -35,10 +35,10 @@ def study_figures(out: Path, arms: Arms, seeds: Sequence[int]) -> dict[str, Any]
 def _outcome(run: RunDirectory, arm: str) -> _Outcome:
     """Seconds are those of stage 2; of the arm that has none, of stage 1."""
     summary = read_json(run.summary_file)
-    num_rounds = len(summary["pairs"])
+    num_iterations = len(summary["pairs"])
     evaluation = run.iteration(summary["versions"]["final"]) / "evaluation" / "test"
-    correct = correct_by_question(QuestionSet.whole(split_path(run, "test"), block_size=1000), evaluation)
-    numbers = [STAGE_ONE] if arm == TRUNK else range(1, num_rounds + 1)
+    correct = correct_by_question(QuestionSet.whole(split_path(run, "test")), evaluation)
+    numbers = [STAGE_ONE] if arm == TRUNK else range(1, num_iterations + 1)
     return _Outcome(summary, correct, sum(_seconds(run.metrics(number)) for number in numbers))
 
 
@@ -74,9 +74,9 @@ def _arm_figures(outcomes: Sequence[_Outcome]) -> dict[str, Any]:
 
 def _share_right(summary: dict[str, Any]) -> float | None:
     """Of all chosen traces of new pairs, those that are right in every step; None where nobody knows the steps."""
-    rounds = list(zip(summary["pairs"], summary["chosen_right_line_by_line"], strict=True))
-    judged = sum(pairs["made"][source] for pairs, shares in rounds for source in shares)
-    right = sum(pairs["made"][source] * share for pairs, shares in rounds for source, share in shares.items())
+    iterations = list(zip(summary["pairs"], summary["chosen_right_line_by_line"], strict=True))
+    judged = sum(pairs["made"][source] for pairs, shares in iterations for source in shares)
+    right = sum(pairs["made"][source] * share for pairs, shares in iterations for source, share in shares.items())
     return right / judged if judged else None
 
 

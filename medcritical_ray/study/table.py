@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from medcritical_ray.statistics import percent
+from medcritical_ray.statistics import percent, with_interval
 from medcritical_ray.study.arms import TRUNK, leading_arms
 
 _COLUMNS = (
@@ -41,8 +41,7 @@ def study_table(figures: dict[str, Any]) -> str:
 def accuracy_text(row: dict[str, Any]) -> str:
     """The mean over the seeds, with its interval if there are several."""
     mean = row["mean_accuracy"]
-    interval = f" [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]" if mean["n"] > 1 else ""
-    return f"{percent(mean['value'])}{interval}"
+    return with_interval(mean) if mean["n"] > 1 else percent(mean["value"])
 
 
 def _cells(arm: str, row: dict[str, Any], comparisons: dict[str, Any]) -> list[str]:
@@ -52,7 +51,7 @@ def _cells(arm: str, row: dict[str, Any], comparisons: dict[str, Any]) -> list[s
         accuracy_text(row),
         ", ".join(f"{100 * value:.1f}" for value in row["accuracy"]),
         *((f"{100 * over['gain']:+.1f}", f"{over['p_value']:.1g}") if over else ("", "")),
-        _mean_text(_num_trained(pairs) for rounds in row["pairs"] for pairs in rounds),
+        _mean_text(_num_trained(pairs) for iterations in row["pairs"] for pairs in iterations),
         _percent_of(row["chosen_right_line_by_line"]),
         *(_percent_of([s["value"] if s and s["n"] else None for s in row[name]]) for name in _CORRECTOR_FIGURES),
         f"{row['stage2_teacher_calls']:,}",

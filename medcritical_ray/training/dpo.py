@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,9 +92,6 @@ def dpo(
         for step in plan_steps(lengths, num_steps, seed=seed, epoch=epoch):
             yield layout.batches([examples[index] for index in step])
 
-    def loss_fn(module: nn.Module, batch: Batch, size: StepSize) -> tuple[Tensor, dict[str, Tensor]]:
-        return _dpo_loss(module, batch, size, config)
-
     def measure() -> StepMetrics | None:
         return _measure(model, layout.batches(held_out), config)
 
@@ -110,20 +108,26 @@ def dpo(
         num_steps_per_epoch=num_steps,
         learning_rate=config.learning_rate,
     )
-    history = train(model, steps_of_epoch, loss_fn, settings, after_step)
-    num_read = sum(example.num_tokens for example in examples) * len(history) / num_steps
-    counts = sum_over_workers([len(examples), len(held_out), pairs.num_too_long, num_read], device)
+    history = train(model, steps_of_epoch, partial(_dpo_loss, config=config), settings, after_step)
     return {
-        "num_pairs": int(counts[0]),
-        "num_held_out": int(counts[1]),
-        "num_too_long": int(counts[2]),
-        "num_tokens": round(counts[3]),
+        **_counts(pairs, examples, len(history) / num_steps, device),
         "num_steps": len(history),
         "stopped_early": len(history) < num_steps * config.num_epochs,
         "held_out": {"before": before, "after": measure()},
         "first_step": history[0],
         "last_step": history[-1],
     }
+
+
+def _counts(
+    pairs: Tokenised[DpoExample], trained: list[DpoExample], num_epochs: float, device: torch.device
+) -> dict[str, int]:
+    """Over all workers. Tokens count as often as they were trained on."""
+    num_held_out = len(pairs.examples) - len(trained)
+    num_tokens = sum(example.num_tokens for example in trained) * num_epochs
+    sums = sum_over_workers([len(trained), num_held_out, pairs.num_too_long, num_tokens], device)
+    names = ("num_pairs", "num_held_out", "num_too_long", "num_tokens")
+    return {name: round(value) for name, value in zip(names, sums, strict=True)}
 
 
 class _HeldOutWatch:

@@ -15,7 +15,8 @@ from object_store import ObjectStore, s3_server
 from scraping import scraped
 from tiny_run import KilledRun, finish, kill_after, start
 
-from jobs.servers import free_port, running
+from jobs.benchmarks.servers import running
+from medcritical_ray.addresses import free_port
 from medcritical_ray.config import EnginesConfig
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore

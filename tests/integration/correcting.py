@@ -11,6 +11,7 @@ from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, Trajectory, lettered
 from medcritical_ray.rollouts import Completion, attempt_turns
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
+from medcritical_ray.run.record import new_record
 from medcritical_ray.run.tables import write_part
 from medcritical_ray.stage_one import correct_mistakes
 from medcritical_ray.teaching.endpoint.reviewer import EndpointReviewer
@@ -63,16 +64,11 @@ def open_run(path: Path, port: int, **endpoint: Any) -> Game:
             "sft": {"own_attempts": 4, "max_own_corrections": 1},
         }
     )
-    known: dict[str, Any] = {
-        "config": config.model_dump(mode="json"),
-        "seeds": {"run": 0},
-        "fingerprints": {"questions": "aa"},
-        "resume_command": "resume it",
-    }
+    record = new_record(config.model_dump(mode="json"), {"run": 0}, {"questions": "aa"})
     if (path / "run.json").exists():
-        run = RunDirectory.resume(path, **known)
+        run = RunDirectory.resume(path, record, resume_command="resume it")
     else:
-        run = RunDirectory.create(path, **known)
+        run = RunDirectory.create(path, record, resume_command="resume it")
         write_questions(path / "train.parquet", QUESTIONS)
         turns = attempt_turns(QUESTIONS, iteration=STAGE_ONE, num_attempts=len(ATTEMPTS))
         texts = [Completion(text=text, finished=True, num_tokens=9) for text in ATTEMPTS] * len(QUESTIONS)

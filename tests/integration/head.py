@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.servers import free_port, running
+from jobs.benchmarks.servers import running
+from medcritical_ray.addresses import free_port
 
 TOKEN = "a-token-of-the-tests"
 PATIENCE_S = 120

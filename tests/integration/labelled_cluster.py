@@ -14,7 +14,8 @@ from rows import pairs
 
 from actors.cluster import connected
 from actors.pool import EnginePool
-from actors.train import fit_dpo
+from actors.train import fit
+from actors.train_worker import DpoTask
 from medcritical_ray.config import ClusterConfig, Config, DpoConfig, EnginesConfig, LoraConfig, TrainersConfig
 from medcritical_ray.model_files import ModelSize
 from medcritical_ray.planning.fit import compare
@@ -81,12 +82,10 @@ def main(work: Path, policy: Path) -> dict[str, Any]:
                 cluster.remove_node(engine_node, allow_graceful=False)
             steps.append(metrics["step"])
 
-        figures = fit_dpo(
-            policy,
-            policy,
+        figures = fit(
+            DpoTask(policy_dir=policy, reference_dir=policy, config=DPO),
             work / "rows",
             work / "out",
-            DPO,
             TRAINERS,
             name="dpo",
             seed=1,

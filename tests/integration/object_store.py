@@ -11,7 +11,8 @@ from pathlib import Path
 
 import boto3
 
-from jobs.servers import free_port, running
+from jobs.benchmarks.servers import running
+from medcritical_ray.addresses import free_port
 
 PATIENCE_S = 60
 CREDENTIALS = {

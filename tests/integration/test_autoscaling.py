@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.servers import free_port, running
+from jobs.benchmarks.servers import running
+from medcritical_ray.addresses import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

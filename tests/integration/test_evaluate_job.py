@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jobs.cli import main
 from jobs.evaluate import check_out, comparison, exact_set, keep_questions, provenance
-from jobs.evaluation_config import (
+from jobs.parts.evaluation_config import (
     check_policies_fit,
     checked_policy,
     config_of_policy,
@@ -33,6 +33,7 @@ from medcritical_ray.records import Option, Question
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.run.provenance import find_run, stems_trained_on
+from medcritical_ray.run.record import new_record
 
 OPTIONS = (Option("A", "yes"), Option("B", "no"), Option("C", "both"))
 QUESTIONS = [
@@ -67,7 +68,7 @@ def published(model: Path, tmp_path: Path) -> Path:
     values |= {part: {"sampling": {"max_tokens": 20}} for part in ("generate", "correct")}
     config = Config.model_validate(values).model_dump(mode="json")
     path = tmp_path / "runs" / "demo"
-    with RunDirectory.create(path, config=config, seeds={}, fingerprints={}, resume_command="") as run:
+    with RunDirectory.create(path, new_record(config), resume_command="") as run:
         store = PolicyStore(run.policies)
         store.publish(0, model, parent=None, metrics={})
     return store.path_of(0)

@@ -25,6 +25,7 @@ from medcritical_ray.model_files import hash_of_weights
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.record import new_record
 from medcritical_ray.training.tokenizer import train_tokenizer
 
 IDS = torch.tensor([[5, 9, 3, 7]])
@@ -35,9 +36,7 @@ def make_run(root: Path, fingerprints: dict[str, str] | None = None) -> RunDirec
     """A run that has only just begun."""
     run = RunDirectory.create(
         root / "demo",
-        config=Config().model_dump(mode="json"),
-        seeds={"run": 0},
-        fingerprints=fingerprints or {},
+        new_record(Config().model_dump(mode="json"), {"run": 0}, fingerprints),
         resume_command="",
     )
     run.close()

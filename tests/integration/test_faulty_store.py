@@ -16,6 +16,7 @@ from medcritical_ray.opening import settled_mirror
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.run.pruning import prune
+from medcritical_ray.run.record import record_of
 from medcritical_ray.run.verification import verify_run
 from medcritical_ray.store.mirror import fetch
 from medcritical_ray.store.remote import Remote
@@ -38,9 +39,8 @@ def opened(proxy: FaultyStore, name: str, *, resume: bool = False) -> RunDirecto
     config = Config.model_validate({"run": {"directory": proxy.uri(f"runs/{name}"), "store_timeout_s": 1.0}})
     mirror = settled_mirror(config, resume=resume, resume_command=COMMAND)
     assert mirror is not None
-    what = {"config": config.model_dump(mode="json"), "seeds": {}, "fingerprints": {}, "resume_command": COMMAND}
     begin = RunDirectory.resume if resume else RunDirectory.create
-    return begin(mirror.root, **what, keeper=mirror)
+    return begin(mirror.root, record_of(config), resume_command=COMMAND, keeper=mirror)
 
 
 def publish(run: RunDirectory, version: int) -> None:

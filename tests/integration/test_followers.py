@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import new_record
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +63,7 @@ def test_the_page_of_a_job_tells_run_iteration_and_phase_and_keeps_what_it_told(
 
 
 def test_weights_and_biases_keeps_the_curves_of_a_run_offline(tmp_path: Path):
-    run = RunDirectory.create(tmp_path / "small", config={}, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(tmp_path / "small", new_record({}), resume_command="")
     run.close()
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", WITH_WANDB, run.path], env=environment, timeout=120, check=True)

@@ -25,6 +25,7 @@ from medcritical_ray.config import Config
 from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.record import new_record
 from medcritical_ray.serving.app import make_app
 from medcritical_ray.serving.keys import digest_of
 from medcritical_ray.serving.service import Service
@@ -86,7 +87,7 @@ class Served:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        run = RunDirectory.create(Path(mkdtemp()) / "run", config={}, seeds={}, fingerprints={}, resume_command="")
+        run = RunDirectory.create(Path(mkdtemp()) / "run", new_record({}), resume_command="")
         PolicyStore(run.policies).publish(0, base_student_dir(), parent=None, metrics={})
         engine: Any = FakeEngine
         service = Service(run, Config.model_validate({"serve": {"max_body_bytes": 200_000, "poll_s": 1e6}}), engine)

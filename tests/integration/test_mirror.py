@@ -12,6 +12,7 @@ from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 from medcritical_ray.opening import settled_mirror, take_over
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.record import new_record
 from medcritical_ray.store.mirror import Mirror, fetch, mirror_of
 from medcritical_ray.store.node_copies import bring
 from medcritical_ray.store.remote import Remote
@@ -32,8 +33,8 @@ def config(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def opened(config: Config, *, resume: bool = False) -> RunDirectory:
     mirror = settled_mirror(config, resume=resume, resume_command=COMMAND)
     assert mirror is not None
-    what = {"config": {}, "seeds": {}, "fingerprints": {}, "resume_command": COMMAND, "keeper": mirror}
-    return RunDirectory.resume(mirror.root, **what) if resume else RunDirectory.create(mirror.root, **what)
+    begin = RunDirectory.resume if resume else RunDirectory.create
+    return begin(mirror.root, new_record({}), resume_command=COMMAND, keeper=mirror)
 
 
 def prefix_of(config: Config) -> str:
@@ -147,7 +148,7 @@ def test_what_a_driver_did_while_another_waited_to_resume_is_not_done_again(
     take_over(mirror)
     with pytest.raises(RunFailed, match="is worked on by process"):
         first.mark_done(1, "correct", {})
-    run = RunDirectory.resume(mirror.root, config={}, seeds={}, fingerprints={}, resume_command=COMMAND, keeper=mirror)
+    run = RunDirectory.resume(mirror.root, new_record({}), resume_command=COMMAND, keeper=mirror)
     with run:
         assert run.result(1, "generate") == {"by": "the first machine"}
         assert not run.done(1, "correct")

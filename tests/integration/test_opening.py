@@ -12,8 +12,8 @@ from medcritical_ray.opening import open_run, run_path
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run.input_files import fingerprints
 from medcritical_ray.run.questions import QUESTIONS_PHASE
+from medcritical_ray.run.record import record_of
 from medcritical_ray.run.state import run_state
 
 
@@ -88,8 +88,7 @@ def test_a_dry_run_takes_a_config_without_weights_and_says_what_is_missing(
 
 def test_a_refused_resume_leaves_the_run_and_why_it_failed_as_they_were(tmp_path: Path):
     config = load_config(SHIPPED.with_name("demo.toml"), [f"run.directory={tmp_path}"])
-    what = {"config": config.model_dump(mode="json"), "seeds": {"run": 0}, "fingerprints": fingerprints(config)}
-    with RunDirectory.create(run_path(config), **what, resume_command="again") as run:
+    with RunDirectory.create(run_path(config), record_of(config), resume_command="again") as run:
         run.mark_done(STAGE_ONE, QUESTIONS_PHASE, {})
         run.append_event("run failed", cause="the disk is full")
     before = list(run.events())

@@ -1,6 +1,8 @@
 """Real fits of two workers on Ray Train, of a tiny random model."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -37,6 +39,20 @@ def training_workers() -> list[psutil.Process]:
 def ignore(metrics: dict[str, float]) -> None: ...
 
 
+def fit_sft(
+    policy: Path,
+    rows: Path,
+    out: Path,
+    config: SftConfig,
+    trainers: TrainersConfig,
+    on_step: Callable[[dict[str, float]], None],
+) -> dict[str, Any]:
+    from actors.train import fit
+    from actors.train_worker import SftTask
+
+    return fit(SftTask(policy_dir=policy, config=config), rows, out, trainers, name="sft", seed=3, on_step=on_step)
+
+
 IN_THIS_PROCESS = TRAINERS.model_copy(update={"num_workers": 0})
 ON_ALL_CPUS = TRAINERS.model_copy(update={"num_cpus": 2})
 """Of the cluster: what reads the workers' rows needs none."""
@@ -46,8 +62,6 @@ ON_ALL_CPUS = TRAINERS.model_copy(update={"num_cpus": 2})
 def test_a_fit_trains_to_the_weights_that_one_process_trains_to(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, trainers: TrainersConfig
 ):
-    from actors.train import fit_sft
-
     policy = tied_policies[0]
     rows = demonstrations(7)  # an odd number: the shards differ in size, and no row is left over
     write_part(tmp_path / "rows", 0, rows[:5], Demonstration)
@@ -55,7 +69,7 @@ def test_a_fit_trains_to_the_weights_that_one_process_trains_to(
     config = SftConfig(method="full", num_epochs=4, batch_size=8, learning_rate=1e-3, max_length_tokens=32)
     steps: list[dict[str, float]] = []
     out = tmp_path / "out"
-    figures = fit_sft(policy, tmp_path / "rows", out, config, trainers, name="sft", seed=3, on_step=steps.append)
+    figures = fit_sft(policy, tmp_path / "rows", out, config, trainers, on_step=steps.append)
 
     alone = prepare_sft(policy, rows, config, Limits(seed=3, max_tokens_per_forward=512), torch.device("cpu"))
     expected = alone.train(alone.model, lambda _: None)
@@ -72,7 +86,8 @@ def test_a_fit_trains_to_the_weights_that_one_process_trains_to(
 def test_dpo_of_an_adapter_ends_as_if_no_worker_had_died(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
 ):
-    from actors.train import fit_dpo
+    from actors.train import fit
+    from actors.train_worker import DpoTask
 
     policy = tied_policies[0]
     write_part(tmp_path / "rows", 0, pairs(45), PreferencePair)
@@ -95,9 +110,8 @@ def test_dpo_of_an_adapter_ends_as_if_no_worker_had_died(
         steps.append(metrics["step"])
 
     trainers = TRAINERS.model_copy(update={"max_failures": 1})
-    figures = fit_dpo(
-        policy, policy, tmp_path / "rows", out, config, trainers, name="dpo", seed=3, on_step=kill_one_worker_once
-    )
+    task = DpoTask(policy_dir=policy, reference_dir=policy, config=config)
+    figures = fit(task, tmp_path / "rows", out, trainers, name="dpo", seed=3, on_step=kill_one_worker_once)
 
     assert steps.count(1.0) == 2
     assert figures["num_steps"] == figures["last_step"]["num_steps"] == steps[-1]
@@ -113,8 +127,6 @@ def test_dpo_of_an_adapter_ends_as_if_no_worker_had_died(
 def test_a_worker_that_is_stopped_is_ended_and_the_training_starts_again(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
 ):
-    from actors.train import fit_sft
-
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     config = SftConfig(method="full", num_epochs=200, batch_size=8, max_length_tokens=32)
     steps: list[float] = []
@@ -133,8 +145,6 @@ def test_a_worker_that_is_stopped_is_ended_and_the_training_starts_again(
         tmp_path / "out",
         config,
         trainers,
-        name="sft",
-        seed=3,
         on_step=stop_one_worker_once,
     )
     assert (steps.count(1.0), steps[-1]) == (2, 200.0)
@@ -142,8 +152,6 @@ def test_a_worker_that_is_stopped_is_ended_and_the_training_starts_again(
 
 
 def test_a_training_that_makes_no_step_ends(ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path):
-    from actors.train import fit_sft
-
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     trainers = TRAINERS.model_copy(update={"progress_timeout_s": 1.0})
     config = SftConfig(method="full", batch_size=8, max_length_tokens=32)
@@ -154,8 +162,6 @@ def test_a_training_that_makes_no_step_ends(ray_cluster: None, tied_policies: tu
             tmp_path / "out",
             config,
             trainers,
-            name="sft",
-            seed=3,
             on_step=lambda _: None,
         )
 
@@ -164,14 +170,10 @@ def test_a_training_that_makes_no_step_ends(ray_cluster: None, tied_policies: tu
 def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, trainers: TrainersConfig
 ):
-    from actors.train import fit_sft
-
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     config = SftConfig(method="full", num_epochs=3, batch_size=8, learning_rate=1e14, max_length_tokens=32)
     with pytest.raises(RunFailed, match=r"lower sft\.learning_rate"):
-        fit_sft(
-            tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore
-        )
+        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, on_step=ignore)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
 
 
@@ -179,23 +181,17 @@ def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate(
 def test_a_fit_ends_at_its_time_limit(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path, workers: TrainersConfig
 ):
-    from actors.train import fit_sft
-
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     trainers = workers.model_copy(update={"timeout_s": 1.0})
     config = SftConfig(method="full", num_epochs=1000, batch_size=8, max_length_tokens=32)
     with pytest.raises(WaitTimeout, match=r"raise trainers\.timeout_s"):
-        fit_sft(
-            tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore
-        )
+        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, on_step=ignore)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
 
 
 def test_workers_that_find_no_machine_end_the_wait_with_what_is_needed_and_where(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
 ):
-    from actors.train import fit_sft
-
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     trainers = TRAINERS.model_copy(update={"labels": {"role": "trainer"}, "start_timeout_s": 1.0})
     config = SftConfig(method="full", batch_size=8, max_length_tokens=32)
@@ -204,9 +200,7 @@ def test_workers_that_find_no_machine_end_the_wait_with_what_is_needed_and_where
         r"role=trainer \(trainers\.labels\): bring such machines, free them, or raise trainers\.start_timeout_s$"
     )
     with pytest.raises(WaitTimeout, match=expected):
-        fit_sft(
-            tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, name="sft", seed=3, on_step=ignore
-        )
+        fit_sft(tied_policies[0], tmp_path / "rows", tmp_path / "out", config, trainers, on_step=ignore)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
 
 
@@ -214,14 +208,12 @@ def test_a_disk_without_space_for_the_policy_is_named_and_leaves_none(
     ray_cluster: None, tied_policies: tuple[Path, Path], tmp_path: Path
 ):
     """/dev/full stands where the policy's config is written."""
-    from actors.train import fit_sft
-
     write_part(tmp_path / "rows", 0, demonstrations(8), Demonstration)
     (tmp_path / ".out.fits" / "policy").mkdir(parents=True)
     (tmp_path / ".out.fits" / "policy" / "config.json").symlink_to("/dev/full")
     config = SftConfig(method="full", num_epochs=1, batch_size=8, max_length_tokens=32)
     arguments = tied_policies[0], tmp_path / "rows", tmp_path / "out", config, IN_THIS_PROCESS
     with pytest.raises(StorageFailed, match=r"out\.fits/policy cannot be written on \S+: .*No space left on device"):
-        fit_sft(*arguments, name="sft", seed=3, on_step=ignore)
+        fit_sft(*arguments, on_step=ignore)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
-    assert fit_sft(*arguments, name="sft", seed=3, on_step=ignore)["num_demonstrations"] == 8
+    assert fit_sft(*arguments, on_step=ignore)["num_demonstrations"] == 8

@@ -21,7 +21,8 @@ from head import TOKEN, head_node
 from object_store import ObjectStore
 from tiny_run import CONFIG, PATIENCE_S, REPOSITORY, SETTINGS
 
-from jobs.servers import free_port, running
+from jobs.benchmarks.servers import running
+from medcritical_ray.addresses import free_port
 from medcritical_ray.corrections import format_keep
 from medcritical_ray.store.mirror import fetch
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.serve import serving
-from jobs.servers import free_port
+from medcritical_ray.addresses import free_port
 from medcritical_ray.config import Config
 from medcritical_ray.errors import RunFailed, UserError
 from medcritical_ray.run.directory import RunDirectory

@@ -17,7 +17,8 @@ import openai
 import pytest
 
 from jobs.bench_serve import make_run
-from jobs.servers import free_port, running
+from jobs.benchmarks.servers import running
+from medcritical_ray.addresses import free_port
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.clinic.exam import make_questions

@@ -16,6 +16,7 @@ from medcritical_ray.errors import MedCriticalError, UserError
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
 from medcritical_ray.run.pruning import prune
+from medcritical_ray.run.record import new_record
 from medcritical_ray.serving.app import make_app
 from medcritical_ray.serving.refusals import Refusal, Refused
 from medcritical_ray.serving.service import Service
@@ -126,7 +127,7 @@ def protocol() -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(tmp_path / "run", new_record({}), resume_command="")
     for version in range(3):
         PolicyStore(run.policies).publish(version, base_student_dir(), parent=None, metrics={})
     return run

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from jobs.bench_serve import make_run
-from jobs.load import ask_while, summary
+from jobs.benchmarks.load import ask_while, summary
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.clinic.exam import make_questions
 from medcritical_ray.clinic.world import load_world

@@ -5,15 +5,16 @@ import time
 from pathlib import Path
 
 from jobs.bench_serve import swapped
-from jobs.load import Load, summary
+from jobs.benchmarks.load import Load, summary
 from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.record import new_record
 from medcritical_ray.run.state import adopted_version
 
 
 def test_no_version_is_adopted_that_was_never_published(tmp_path: Path):
-    run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(tmp_path / "run", new_record({}), resume_command="")
     for version in range(2):
         PolicyStore(run.policies).publish(version, base_student_dir(), parent=None, metrics={})
     run.finish_iteration(0, {"adopted_version": 0})

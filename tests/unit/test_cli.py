@@ -11,8 +11,9 @@ from types import ModuleType
 
 import pytest
 
+import jobs
 from jobs.cli import COMMANDS, main, module_name, run_job
-from jobs.completion import whole_parser
+from jobs.parts.completion import whole_parser
 from medcritical_ray import __version__
 from medcritical_ray.errors import MedCriticalError, RunFailed, Stopped, UserError, WaitTimeout
 
@@ -36,7 +37,9 @@ def raising(error: BaseException) -> ModuleType:
 
 
 def test_no_help_imports_anything_heavy():
-    script = "import sys, jobs.completion as c; c.whole_parser(); print(*{n.partition('.')[0] for n in sys.modules})"
+    script = (
+        "import sys, jobs.parts.completion as c; c.whole_parser(); print(*{n.partition('.')[0] for n in sys.modules})"
+    )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "shtab" in printed.split()
     assert HEAVY.isdisjoint(printed.split())
@@ -57,6 +60,12 @@ def test_the_help_lists_every_command_with_its_summary(capsys: pytest.CaptureFix
     for name, summary in COMMANDS.items():
         assert f"{name} " in printed
         assert summary in printed
+
+
+def test_every_file_of_jobs_is_a_command_but_for_the_one_that_starts_them():
+    [directory] = jobs.__path__
+    files = {file.stem for file in Path(directory).glob("*.py")}
+    assert files == {"__init__", "cli", *(name.replace("-", "_") for name in COMMANDS)}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import COMMANDS, SHELLS, main
-from jobs.completion import completion_script
+from jobs.parts.completion import completion_script
 
 # What bash itself does on Tab: the words so far, the word under the cursor, and the function that `complete` names.
 ASK = """

@@ -12,6 +12,7 @@ from jobs.cli import main
 from jobs.demo import CONFIG
 from medcritical_ray.config import Config
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import new_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,8 +57,7 @@ def test_the_demo_s_config_lies_in_a_package_that_a_wheel_takes_whole():
 def test_a_demo_that_another_process_plays_is_said_to_be_in_use_and_nothing_else(
     played: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    identity: dict[str, Any] = {"config": {}, "seeds": {}, "fingerprints": {}, "resume_command": "medcritical demo"}
-    with RunDirectory.create(tmp_path / "runs" / "demo", **identity):
+    with RunDirectory.create(tmp_path / "runs" / "demo", new_record({}), resume_command="medcritical demo"):
         assert main(["demo"]) == 2
     told = capsys.readouterr()
     assert f"is being worked on by process {os.getpid()} on " in told.err
@@ -67,8 +67,7 @@ def test_a_demo_that_another_process_plays_is_said_to_be_in_use_and_nothing_else
 def test_a_demo_that_is_finished_is_not_said_to_be_resumed(
     played: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    identity: dict[str, Any] = {"config": {}, "seeds": {}, "fingerprints": {}, "resume_command": "medcritical demo"}
-    with RunDirectory.create(tmp_path / "runs" / "demo", **identity) as run:
+    with RunDirectory.create(tmp_path / "runs" / "demo", new_record({}), resume_command="medcritical demo") as run:
         run.finish({})
     assert main(["demo"]) == 0
     assert capsys.readouterr().out == f"{run.path} exists and is finished; remove it to start anew\n"

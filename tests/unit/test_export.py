@@ -13,14 +13,15 @@ from fakes import SmallRun, small_config
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from jobs.cli import main
-from jobs.options import policy_directory, run_and_version
+from jobs.parts.options import policy_directory, run_and_version
 from medcritical_ray.config import Config
 from medcritical_ray.errors import UserError
 from medcritical_ray.export.card import NO_ADVICE, model_card, open_points, plain
-from medcritical_ray.export.facts import Facts, Stage, chosen_policy, facts_of
+from medcritical_ray.export.facts import Facts, chosen_policy, facts_of
 from medcritical_ray.export.origins import UNKNOWN, Base, base_of
 from medcritical_ray.files import atomic_directory, read_json, write_json
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.iterations import Decision, Iteration, Rejected
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise
@@ -93,16 +94,16 @@ def test_a_policy_with_a_damaged_file_is_refused(finished: RunDirectory, tmp_pat
 def test_the_figures_and_the_paired_test_are_those_of_the_run_s_summary(finished: RunDirectory, facts: Facts):
     summary = read_json(finished.summary_file)
     tests = [summary["test"]["base"], summary["test"]["sft"], *summary["test"]["iterations"]]
-    assert [stage.test for stage in facts.stages] == tests
+    assert [facts.base, *(each.test for each in facts.iterations)] == tests
     assert facts.comparison is not None
     assert facts.comparison.p_value == summary["p_value_final_vs_sft"]
     assert facts.comparison.gain == pytest.approx(summary["accuracy"]["final"] - summary["accuracy"]["sft"])
 
 
-def test_the_card_shows_every_stage_with_counts_and_intervals(facts: Facts):
+def test_the_card_shows_every_policy_with_counts_and_intervals(facts: Facts):
     rows = rows_of(card_of(facts)[1], "Results")
     assert [row[0] for row in rows] == ["base", "stage 1", "iteration 1", "**iteration 2: this version**"]
-    test = facts.stages[3].test
+    test = facts.iterations[2].test
     assert test is not None
     accuracy, repaired = test["accuracy"], test["wrong_to_right"]
     assert rows[3][1].startswith(f"{100 * accuracy['value']:.1f} % [{100 * accuracy['low']:.1f}, ")
@@ -119,8 +120,8 @@ def test_the_card_says_what_the_hub_and_a_reader_must_know(facts: Facts):
     assert front_matter["language"] == ["en"]
     assert front_matter["library_name"] == "transformers"
     (result,) = front_matter["model-index"][0]["results"]
-    assert facts.stages[3].test is not None
-    assert result["metrics"][0]["value"] == 100 * facts.stages[3].test["accuracy"]["value"]
+    assert facts.iterations[2].test is not None
+    assert result["metrics"][0]["value"] == 100 * facts.iterations[2].test["accuracy"]["value"]
     assert NO_ADVICE in text
     assert "arXiv 2509.23368" in text
     assert "seeds | run 0 |" in text
@@ -132,12 +133,14 @@ def test_the_card_says_what_the_hub_and_a_reader_must_know(facts: Facts):
     assert "not finished" not in text
 
 
-UNDECIDED = Stage(name="iteration 2", version=2, test=None, is_adopted=None)
+def with_last(facts: Facts, iteration: Iteration, **changes: Any) -> Facts:
+    return dataclasses.replace(facts, iterations=[*facts.iterations[:2], iteration], **changes)
 
 
 def test_a_version_that_was_not_adopted_is_called_so(facts: Facts):
-    stage = dataclasses.replace(facts.stages[3], is_adopted=False, rejected="accuracy on dev fell by 9.0 points")
-    text = card_of(dataclasses.replace(facts, stages=[*facts.stages[:3], stage]))[1]
+    rejected = Rejected(rule="accuracy", figures={}, why="accuracy on dev fell by 9.0 points")
+    decision = Decision(adopted_version=1, rejected=rejected)
+    text = card_of(with_last(facts, dataclasses.replace(facts.iterations[2], decision=decision)))[1]
     assert "The run did not adopt this version: accuracy on dev fell by 9.0 points." in text
     assert "**iteration 2: this version**, not adopted" in text
 
@@ -146,7 +149,7 @@ def test_a_version_that_others_came_after_is_called_so(finished: RunDirectory):
     facts = facts_of(finished, chosen_policy(finished, 1))
     text = card_of(facts)[1]
     assert "The run adopted this version, and others after it; its latest is version 2." in text
-    unfinished = dataclasses.replace(facts, stages=[*facts.stages[:3], UNDECIDED], is_finished=False)
+    unfinished = with_last(facts, Iteration(number=2, phases={}), is_finished=False)
     assert "It is the version that the run has adopted last." in card_of(unfinished)[1]
 
 
@@ -164,11 +167,11 @@ def test_of_an_unfinished_run_what_is_there_is_told(
     run = played(tmp_path, killed_at)
     facts = facts_of(run, chosen_policy(run, None))
     assert facts.policy.version == version
-    assert [stage.name for stage in facts.stages if stage.test] == evaluated
+    assert [*(["base"] if facts.base else []), *(each.name for each in facts.iterations if each.test)] == evaluated
     front_matter, text = card_of(facts)
     assert f"**The run is not finished:** {done} of its 2 iterations were done" in text
     assert ("has not decided" in text) is not decided
-    assert ("model-index" in front_matter) is (facts.stages[version + 1].test is not None)
+    assert ("model-index" in front_matter) is (facts.iterations[version].test is not None)
 
 
 def test_before_there_is_a_policy_nothing_is_exported(tmp_path: Path):

@@ -16,6 +16,7 @@ from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.questions import write_questions
 from medcritical_ray.records import Question, lettered
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import new_record
 
 QUESTIONS = [
     Question(id="q1", source="hand", stem="What\u2028helps?", options=lettered(["rest", "水", "heat"]), key="AC"),
@@ -59,7 +60,7 @@ def test_tasks_are_called_after_their_directory(tmp_path: Path):
 
 
 def in_a_run(path: Path, config: dict[str, Any]) -> Path:
-    with RunDirectory.create(path, config=config, seeds={}, fingerprints={}, resume_command=""):
+    with RunDirectory.create(path, new_record(config), resume_command=""):
         write_questions(path / "data" / "test.parquet", QUESTIONS)
     return path / "data" / "test.parquet"
 

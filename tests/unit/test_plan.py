@@ -138,7 +138,8 @@ def test_rows_on_disk_are_counted_by_their_tokens():
         pairs={"max_pairs": 50, "max_pairs_per_question": 1, "shares": {"correction": 1.0}},
         evaluate={"num_passes": 4, "corrected_share": 0.5},
     )
-    # Rounds: 2,000 attempts of 100 tokens, 6,000 corrections of 300, 1,000 candidates and 50 pairs of four such texts.
+    # Each iteration: 2,000 attempts of 100 tokens, 6,000 corrections of 300, 1,000 candidates and 50 pairs of four such
+    # texts.
     # Evaluations, of four policies: 30 questions with five attempts each, and two corrections of one in two.
     # Stage 1: 15 attempts in two demonstrations each, of four texts.
     num_tokens = 2 * (200_000 + 1_800_000 + 1_260_000) + 4 * 30 * (500 + 300) + 15 * (100 + 2 * 4 * 300)

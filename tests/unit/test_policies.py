@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.names import policy_name, typed_version, version_of
 from medcritical_ray.run.policies import PolicyStore
 
 
@@ -168,3 +169,9 @@ def test_a_damaged_manifest_is_named(store: PolicyStore, model: Path):
     path.write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json: not valid JSON"):
         store.get(0)
+
+
+def test_a_version_has_one_name_and_may_be_typed_in_short():
+    assert policy_name(3) == "v0003"
+    assert [version_of(name) for name in ("v0003", "v12345", "v3", "v00003", "v٠٠٠٣", "")] == [3, 12345, *[None] * 4]
+    assert [typed_version(text) for text in ("v0003", "v3", "3", "-3", "v", "latest")] == [3, 3, 3, None, None, None]

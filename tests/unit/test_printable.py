@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hostile import NASTY, command
 
-from jobs.terminal import wide_console
+from jobs.parts.terminal import wide_console
 from medcritical_ray.printable import printable
 
 

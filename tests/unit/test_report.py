@@ -56,11 +56,11 @@ def test_a_run_leaves_its_report(finished: RunDirectory):
 
 def test_the_outcome_is_told_in_a_sentence_with_its_figures(finished: RunDirectory):
     figures = run_figures(finished)
-    before, after = figures.rounds[0].test["accuracy"], figures.final.test["accuracy"]
+    before, after = figures.iterations[0].test["accuracy"], figures.final.test["accuracy"]
     assert outcome_sentence(figures) == (
         f"Accuracy on 8 test questions went from {100 * before['value']:.1f} % after stage 1 to "
         f"{100 * after['value']:.1f} % [{100 * after['low']:.1f}, {100 * after['high']:.1f}] after "
-        f"iteration {figures.final.iteration}: {100 * (after['value'] - before['value']):+.1f} points "
+        f"iteration {figures.final.number}: {100 * (after['value'] - before['value']):+.1f} points "
         f"(McNemar's exact test, p = {figures.gain.p_value:.2g})."
     )
 
@@ -77,7 +77,7 @@ def test_a_failed_run_has_a_report_that_says_where_and_why(failed: RunDirectory)
     assert '<span class="state failed">failed</span>' in page
     assert "Failed in iteration 2, generate: RuntimeError(&#39;the machine died&#39;)" in page
     assert run_state(failed).cause == "RuntimeError('the machine died')"
-    assert [each.iteration for each in run_figures(failed).rounds] == [0, 1]
+    assert [each.number for each in run_figures(failed).iterations] == [0, 1]
 
 
 def test_a_run_that_somebody_works_on_is_in_progress(tmp_path: Path):
@@ -127,7 +127,7 @@ def test_the_steps_of_every_training_are_drawn(finished: RunDirectory):
 
 
 def test_the_funnel_counts_what_was_written(finished: RunDirectory):
-    stages = {stage: nums[0] for stage, nums in funnel_table(run_figures(finished).rounds)}
+    stages = {stage: nums[0] for stage, nums in funnel_table(run_figures(finished).iterations)}
     attempts = [t for b in range(2) for t in read_part(part_path(finished.iteration(1) / "attempts", b), Trajectory)]
     assert stages["attempts"] == len(attempts) == 16
     assert stages["right"] == sum(t.correct for t in attempts)
@@ -135,7 +135,7 @@ def test_the_funnel_counts_what_was_written(finished: RunDirectory):
 
 
 def test_what_an_iteration_has_not_come_to_yet_is_left_blank(finished: RunDirectory):
-    first, second = run_figures(finished).rounds[1:]
+    first, second = run_figures(finished).iterations[1:]
     phases = {"generate": second.phases["generate"]}
     rows = dict(funnel_table([first, replace(second, phases=phases)]))
     assert rows["attempts"] == [16, 16]
@@ -143,7 +143,7 @@ def test_what_an_iteration_has_not_come_to_yet_is_left_blank(finished: RunDirect
 
 
 def test_drops_of_every_phase_have_a_column_for_stage_1_and_each_iteration(finished: RunDirectory):
-    stage_one, *iterations = run_figures(finished).rounds
+    stage_one, *iterations = run_figures(finished).iterations
     taught = {"dropped": {"budget": 3}, "teacher": {}}
     trained = {**stage_one.phases["train"], "num_too_long": 2}
     stage_one = replace(stage_one, phases={**stage_one.phases, "teach": taught, "train": trained})

@@ -15,6 +15,7 @@ from medcritical_ray.errors import Stopped, UserError, WaitTimeout
 from medcritical_ray.files import sha256_of, write_json
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.lock import LOCK
+from medcritical_ray.run.record import new_record
 from medcritical_ray.run.state import note_end
 from medcritical_ray.store.keeping import KeepingListener
 
@@ -34,9 +35,7 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
 def create(path: Path, config: dict[str, Any] = CONFIG) -> RunDirectory:
     return RunDirectory.create(
         path,
-        config=config,
-        seeds={"run": 0},
-        fingerprints={"train": "aa", "test": "bb"},
+        new_record(config, {"run": 0}, {"train": "aa", "test": "bb"}),
         resume_command="medcritical self-play --config demo.toml --resume",
     )
 
@@ -44,9 +43,7 @@ def create(path: Path, config: dict[str, Any] = CONFIG) -> RunDirectory:
 def resume(path: Path, config: dict[str, Any] = CONFIG, fingerprints: dict[str, str] | None = None) -> RunDirectory:
     return RunDirectory.resume(
         path,
-        config=config,
-        seeds={"run": 0},
-        fingerprints=fingerprints or {"train": "aa", "test": "bb"},
+        new_record(config, {"run": 0}, fingerprints or {"train": "aa", "test": "bb"}),
         resume_command="medcritical self-play --config demo.toml --resume",
     )
 
@@ -322,9 +319,7 @@ class Counting:
 
 def kept_run(path: Path) -> tuple[RunDirectory, Counting]:
     keeper = Counting(path)
-    run = RunDirectory.create(
-        path, config=CONFIG, seeds={}, fingerprints={}, resume_command="medcritical", keeper=keeper
-    )
+    run = RunDirectory.create(path, new_record(CONFIG), resume_command="medcritical", keeper=keeper)
     return run, keeper
 
 

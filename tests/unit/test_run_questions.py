@@ -14,6 +14,7 @@ from medcritical_ray.records import Question, lettered
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.input_files import check_files, fingerprints
 from medcritical_ray.run.questions import prepare_questions, read_contamination, write_prepared
+from medcritical_ray.run.record import new_record
 from medcritical_ray.teaching.distilled import read_charges
 from medcritical_ray.teaching.reviews import Charges
 
@@ -54,7 +55,7 @@ def test_questions_that_stand_in_dev_or_test_are_not_trained_on(files: dict[str,
         "dev and test 0; left out of the former of each two",
     ]
     config = config_of(files)
-    with RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="") as run:
+    with RunDirectory.create(tmp_path / "run", new_record({}), resume_command="") as run:
         write_prepared(prepared, run)
         report = run.result(0, "questions")
         assert json.loads((run.path / "data" / "contamination.json").read_text())["files"]["train and dev"] == {

@@ -13,9 +13,9 @@ import pytest
 from fakes import RESUME_COMMAND, SKILLS, SmallRun, small_config
 
 from jobs.cli import main
+from jobs.parts.summaries import print_contamination, print_stage_one, print_summary
+from jobs.parts.terminal import wide_console
 from jobs.self_play import accounted_for, play_to_the_end
-from jobs.summaries import print_contamination, print_stage_one, print_summary
-from jobs.terminal import wide_console
 from medcritical_ray.errors import RunFailed
 from medcritical_ray.files import write_json
 from medcritical_ray.questions.contamination import Contamination, SharedStems, Twins

@@ -22,6 +22,7 @@ from medcritical_ray.game import TEACHER_VERSION, Game, OnStep, Role
 from medcritical_ray.phases import PHASES
 from medcritical_ray.records import Demonstration, PreferencePair, Trajectory, UnkeyedQuestion
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.iterations import read_iterations
 from medcritical_ray.run.policies import Policy, PolicyStore
 from medcritical_ray.run.tables import iter_parts
 from medcritical_ray.seeds import derive_seed
@@ -287,6 +288,7 @@ def test_an_iteration_with_too_few_pairs_trains_nothing_and_the_run_goes_on(tmp_
     for iteration in (1, 2):
         assert game.run.metrics(iteration)["reason"] == TOO_FEW_PAIRS
         assert game.run.metrics(iteration)["adopted_version"] == 0
+        assert read_iterations(game.run, 2)[iteration].is_adopted is None
     assert game.team.trained == []
     assert PolicyStore(run.path / "policies").versions() == [0]
     summary = summarise(game, 0)
@@ -330,8 +332,8 @@ def test_a_corrector_of_its_own_begins_with_the_first_attempts_and_writes_the_sa
     play_all(game)
     assert rows_of(apart) == rows_of(together)
     num_in_evaluation = 3 * (8 + 4)  # answers, corrections and samples of the blocks of dev and test
-    last_round = game.team.asked[:-num_in_evaluation][-8:]
-    assert last_round == [(role, block) for block in range(4) for role in ("generator", "corrector")]
+    last_iteration = game.team.asked[:-num_in_evaluation][-8:]
+    assert last_iteration == [(role, block) for block in range(4) for role in ("generator", "corrector")]
     dev = game.team.asked[-num_in_evaluation:][:16]
     assert dev == [(role, block) for block in range(8) for role in ("generator", "corrector")]
 
@@ -556,6 +558,8 @@ def test_a_training_that_diverges_is_recorded_and_the_parent_plays_on(tmp_path: 
     assert metrics["adopted_version"] == 0
     assert metrics["rejected"] == {"rule": "not finite", "figures": {}, "why": "dpo: at step 3 the loss is nan"}
     assert "publish" not in metrics
+    rejected = read_iterations(game.run, 2)[1]
+    assert (rejected.is_adopted, rejected.why_rejected) == (False, "dpo: at step 3 the loss is nan")
     assert PolicyStore(game.run.policies).versions() == [0, 2]
     assert PolicyStore(game.run.policies).get(2).manifest.parent == 0
     [event] = [event for event in game.run.events() if event["event"] == "policy rejected"]

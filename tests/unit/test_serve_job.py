@@ -17,6 +17,7 @@ from medcritical_ray.planning.fit import ClusterResources
 from medcritical_ray.planning.placement import Node
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import PolicyStore
+from medcritical_ray.run.record import new_record
 from medcritical_ray.serving.keys import is_authorized
 
 
@@ -24,7 +25,7 @@ from medcritical_ray.serving.keys import is_authorized
 def run(tmp_path: Path) -> RunDirectory:
     """A run that has published one policy."""
     config = Config().model_dump(mode="json")
-    run = RunDirectory.create(tmp_path / "run", config=config, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(tmp_path / "run", new_record(config), resume_command="")
     PolicyStore(run.policies).publish(0, base_student_dir(), parent=None, metrics={})
     return run
 
@@ -41,7 +42,7 @@ def test_a_directory_without_a_run_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_run_without_policies_is_refused(tmp_path: Path):
-    run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(tmp_path / "run", new_record({}), resume_command="")
     with pytest.raises(UserError, match="has published no policy yet"):
         run_and_config(run.path, [])
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.servers import free_port, running
+from jobs.benchmarks.servers import running
+from medcritical_ray.addresses import free_port
 from medcritical_ray.errors import RunFailed, WaitTimeout
 
 LISTENS = "import signal, socket, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -15,7 +16,7 @@ LISTENS += "with socket.create_server(('127.0.0.1', int(sys.argv[1]))) as server
 
 
 def test_a_server_that_would_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("jobs.servers.END_S", 0.1)
+    monkeypatch.setattr("jobs.benchmarks.servers.END_S", 0.1)
     port = free_port()
     connect = partial(socket.create_connection, ("127.0.0.1", port), timeout=1)
     with running([sys.executable, "-c", LISTENS, str(port)], connect, tmp_path / "log", timeout_s=60) as process:

@@ -8,6 +8,7 @@ import pytest
 from medcritical_ray.config import ServeConfig
 from medcritical_ray.errors import UserError
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import new_record
 from medcritical_ray.run.state import adopted_version
 from medcritical_ray.serving.keys import is_authorized, read_keys
 from medcritical_ray.serving.limits import check_limits, num_prompts
@@ -71,7 +72,7 @@ def test_no_other_name_is_a_model(name: str):
 
 
 def test_the_latest_is_what_the_last_finished_iteration_adopted(tmp_path: Path):
-    run = RunDirectory.create(tmp_path / "run", config={}, seeds={}, fingerprints={}, resume_command="")
+    run = RunDirectory.create(tmp_path / "run", new_record({}), resume_command="")
     adopted = [adopted_version(run)]
     for iteration, version in enumerate([0, 1, 1, 3]):
         run.finish_iteration(iteration, {"adopted_version": version})

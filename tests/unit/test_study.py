@@ -12,6 +12,7 @@ from medcritical_ray.errors import UserError
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.records import PreferencePair
 from medcritical_ray.run.directory import RunDirectory
+from medcritical_ray.run.record import new_record
 from medcritical_ray.run.tables import count_rows, iter_parts
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
@@ -176,7 +177,7 @@ def test_every_ablation_is_an_arm_that_differs_from_the_first(tmp_path: Path):
 def test_a_run_that_holds_something_else_is_not_taken_over(tmp_path: Path):
     (tmp_path / "seed-0" / "self_dpo").mkdir(parents=True)
     (tmp_path / "seed-0" / "self_dpo" / "mine.txt").write_text("keep me")
-    trunk = RunDirectory.create(tmp_path / "trunk", config={}, seeds={}, fingerprints={}, resume_command="again")
+    trunk = RunDirectory.create(tmp_path / "trunk", new_record({}), resume_command="again")
     config = arm_config(BASE, "self_dpo", ARMS, 0, tmp_path)
     with pytest.raises(UserError, match="exists and is no run"):
         open_branch(config, tmp_path / "seed-0" / "self_dpo", trunk, resume_command="again")

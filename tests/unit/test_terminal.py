@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.summaries import print_next
-from jobs.terminal import PlainConsole, TerminalProgress
+from jobs.parts.summaries import print_next
+from jobs.parts.terminal import PlainConsole, TerminalProgress
 from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINES_START
 from medcritical_ray.run.directory import RunDirectory
 

@@ -9,7 +9,7 @@ from medcritical_ray.config import Config
 from medcritical_ray.game import BASE_VERSION, DRAFT_VERSION, TEACHER_VERSION
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
-from medcritical_ray.run.questions import round_questions, split_path
+from medcritical_ray.run.questions import iteration_questions, split_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ def rollouts_of(run: RunDirectory, config: Config, iteration: int, playing: int 
         attempts = attempts_at(window, iteration=iteration, num_attempts=config.sft.own_attempts)
         yield _rollout(directory / "attempts", "generate", DRAFT_VERSION, window, attempts)
     elif iteration != STAGE_ONE:
-        window = round_questions(config, train, iteration)
+        window = iteration_questions(config, train, iteration)
         attempts = attempts_at(window, iteration=iteration, num_attempts=config.generate.num_attempts)
         yield _rollout(directory / "attempts", "generate", playing, window, attempts)
         by = {"latest": playing, "initial": STAGE_ONE, "teacher": TEACHER_VERSION}[config.correct.policy]

@@ -18,9 +18,7 @@ from medcritical_ray.run.verification.chain import playing_version
 from medcritical_ray.run.verification.inspection import Inspection
 from medcritical_ray.run.verification.markers import iterations_of
 from medcritical_ray.run.verification.rollouts import Rollout, rollouts_of
-from medcritical_ray.teaching.round_reviews import Review
-
-_BLOCK_SIZE = 1000
+from medcritical_ray.teaching.iteration_reviews import Review
 
 Key = tuple[int, str, str, int, int]
 """Of a trajectory: iteration, question, task, attempt, sample."""
@@ -45,7 +43,7 @@ def _questions_are_whole(inspection: Inspection) -> bool:
     files = [split_path(inspection.run, split) for split in ("train", "dev", "test")]
     for file in files:
         with inspection.blaming(file) if file.exists() else nullcontext():
-            for _ in QuestionSet.whole(file, _BLOCK_SIZE) if file.exists() else ():
+            for _ in QuestionSet.whole(file) if file.exists() else ():
                 pass
     is_whole = all(file.exists() and not inspection.is_blamed(file) for file in files)
     if not is_whole and iterations_of(inspection.run):

@@ -1,4 +1,4 @@
-"""Has a teacher repair the wrong attempts of a round, block by block: the control arm of self-correction.
+"""Has a teacher repair the wrong attempts of an iteration, block by block: the control arm of self-correction.
 
 Pairs of a teacher's corrections are what SuperCorrect's second stage trains on (arXiv 2410.09008).
 """
@@ -29,7 +29,7 @@ class Review:
     num_asked: int
 
 
-def review_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, Any]:
+def review_iteration(game: Game, iteration: int, questions: QuestionSet) -> dict[str, Any]:
     """Writes the repairs of every block that is still missing, as trajectories, and counts those of all blocks."""
     directory = game.run.iteration(iteration)
     turns_of = corrections_of(questions, directory / "attempts", game.config)

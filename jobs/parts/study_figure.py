@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from medcritical_ray.files import atomic_path
+from medcritical_ray.statistics import percent
 from medcritical_ray.study.arms import leading_arms
 
 _TITLES = {
@@ -29,7 +30,7 @@ def draw_study(figures: dict[str, Any], path: Path) -> None:
             100 * row["mean_accuracy"]["value"], place - 0.35, place + 0.35, color=colour, alpha=0.5, linewidth=4
         )
         _draw_seeds(axes, place, row, colour)
-    means = [f"{100 * row['mean_accuracy']['value']:.1f} %" for row in arms.values()]
+    means = [percent(row["mean_accuracy"]["value"]) for row in arms.values()]
     axes.set_yticks(
         range(len(arms)), [f"{_TITLES.get(arm, arm)}\n{mean}" for arm, mean in zip(arms, means, strict=True)]
     )

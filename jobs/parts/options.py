@@ -1,18 +1,16 @@
 """Options that several commands have, each with one name, one meaning and one help text."""
 
 import argparse
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.formats import Format
+from medcritical_ray.names import typed_version
 
 if TYPE_CHECKING:
     from medcritical_ray.run.directory import RunDirectory
-
-_VERSION = re.compile(r"v?(\d{1,6})")
 
 
 def add_config(parser: argparse.ArgumentParser, what: str = "the run's config, a TOML file") -> None:
@@ -128,10 +126,10 @@ def command_line(command: str, args: argparse.Namespace, *words: object) -> str:
 
 
 def _version(text: str) -> int:
-    match = _VERSION.fullmatch(text)
-    if not match:
+    version = typed_version(text)
+    if version is None:
         raise UserError(f"--policy {text}: must be a version of the run, as v0003")
-    return int(match[1])
+    return version
 
 
 def _field_and_column(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A round's pairs from the trajectories on disk: shares, limits, earlier pairs, and counts that add up."""
+"""An iteration's pairs from the trajectories on disk: shares, limits, earlier pairs, and counts that add up."""
 
 import dataclasses
 from collections import Counter
@@ -9,9 +9,9 @@ import pytest
 from fakes import SmallRun, small_config
 
 from medcritical_ray.game import Game
+from medcritical_ray.iteration_pairs import pair_iteration
 from medcritical_ray.records import PreferencePair, Question, Trajectory
 from medcritical_ray.rollouts import Completion, attempt_turns, correction_turns
-from medcritical_ray.round_pairs import pair_round
 from medcritical_ray.run.tables import iter_parts, write_part
 
 PAIRS = {"max_pairs": 100, "min_agreement": 1, "min_edit_distance_chars": 1, "max_pairs_per_question": 1}
@@ -22,7 +22,7 @@ def game_with(tmp_path: Path, **pairs: Any) -> Game:
     return SmallRun(tmp_path, small_config(pairs=PAIRS | pairs)).open()
 
 
-def write_round(game: Game, iteration: int) -> None:
+def write_iteration(game: Game, iteration: int) -> None:
     """Two attempts per question, the first wrong and the second right, and a right repair of the wrong one."""
     directory = game.run.iteration(iteration)
     for block in range(game.train.num_blocks):
@@ -65,8 +65,8 @@ def files_of(game: Game, iteration: int) -> dict[str, bytes]:
 
 def test_all_candidates_become_pairs_where_there_is_room(tmp_path: Path):
     game = game_with(tmp_path)
-    write_round(game, 1)
-    result = pair_round(game, 1, game.train)
+    write_iteration(game, 1)
+    result = pair_iteration(game, 1, game.train)
     assert result["pairs"] == {"correction": 16, "own": 16}
     assert result["candidates"] == {"correction": 16, "own": 16}
     assert result["dropped"] == {}
@@ -86,21 +86,21 @@ def test_each_source_has_exactly_its_share_of_the_most_pairs_there_may_be(
     tmp_path: Path, shares: dict[str, float], expected: dict[str, int]
 ):
     game = game_with(tmp_path, max_pairs=10, shares=shares)
-    write_round(game, 1)
-    assert pair_round(game, 1, game.train)["pairs"] == expected
+    write_iteration(game, 1)
+    assert pair_iteration(game, 1, game.train)["pairs"] == expected
     assert Counter(pair.source for pair in pairs_of(game, 1)) == expected
 
 
 def test_a_source_short_of_its_share_is_not_filled_up_by_others(tmp_path: Path):
     game = game_with(tmp_path, max_pairs=20, shares={"correction": 0.9, "own": 0.1})
-    write_round(game, 1)
-    assert pair_round(game, 1, game.train)["pairs"] == {"correction": 16, "own": 2}
+    write_iteration(game, 1)
+    assert pair_iteration(game, 1, game.train)["pairs"] == {"correction": 16, "own": 2}
 
 
 def test_candidates_are_the_pairs_and_those_over_the_share(tmp_path: Path):
     game = game_with(tmp_path, max_pairs=10, shares={"correction": 0.3, "own": 0.7})
-    write_round(game, 1)
-    result = pair_round(game, 1, game.train)
+    write_iteration(game, 1)
+    result = pair_iteration(game, 1, game.train)
     assert result["dropped"] == {
         "correction: over the share of its source": 13,
         "own: over the share of its source": 9,
@@ -111,8 +111,8 @@ def test_candidates_are_the_pairs_and_those_over_the_share(tmp_path: Path):
 
 def test_what_is_drawn_is_spread_over_the_blocks(tmp_path: Path):
     game = game_with(tmp_path, max_pairs=12, shares={"correction": 1.0})
-    write_round(game, 1)
-    pair_round(game, 1, game.train)
+    write_iteration(game, 1)
+    pair_iteration(game, 1, game.train)
     drawn = {pair.question_id for pair in pairs_of(game, 1)}
     assert all(drawn & {question.id for question in game.train.block(block)} for block in range(3))
 
@@ -120,15 +120,15 @@ def test_what_is_drawn_is_spread_over_the_blocks(tmp_path: Path):
 def test_earlier_pairs_make_up_their_share(tmp_path: Path):
     game = game_with(tmp_path, max_pairs=20, shares={"own": 1.0}, previous_share=0.25)
     for iteration in (1, 2, 3):
-        write_round(game, iteration)
-    first = pair_round(game, 1, game.train)
+        write_iteration(game, iteration)
+    first = pair_iteration(game, 1, game.train)
     game.run.mark_done(1, "pair", first)
-    second = pair_round(game, 2, game.train)
+    second = pair_iteration(game, 2, game.train)
     game.run.mark_done(2, "pair", second)
     assert first["earlier_pairs"] == 0
     assert (second["pairs"], second["earlier_pairs"]) == ({"own": 15}, 5)
     assert Counter(pair.iteration for pair in pairs_of(game, 2)) == {2: 15, 1: 5}
-    third = pair_round(game, 3, game.train)
+    third = pair_iteration(game, 3, game.train)
     assert (third["pairs"], third["earlier_pairs"]) == ({"own": 15}, 5)
     mixed_in = [pair for pair in pairs_of(game, 3) if pair.iteration < 3]
     assert len({(pair.iteration, pair.question_id) for pair in mixed_in}) == 5
@@ -138,35 +138,35 @@ def test_earlier_pairs_make_up_their_share(tmp_path: Path):
 def test_without_a_previous_share_no_earlier_pair_is_mixed_in(tmp_path: Path):
     game = game_with(tmp_path)
     for iteration in (1, 2):
-        write_round(game, iteration)
-        pair_round(game, iteration, game.train)
+        write_iteration(game, iteration)
+        pair_iteration(game, iteration, game.train)
     assert {pair.iteration for pair in pairs_of(game, 2)} == {2}
 
 
 def test_pairing_again_gives_identical_files(tmp_path: Path):
     game = game_with(tmp_path, max_pairs=12, previous_share=0.25)
     for iteration in (1, 2):
-        write_round(game, iteration)
-    game.run.mark_done(1, "pair", pair_round(game, 1, game.train))
-    result, files = pair_round(game, 2, game.train), files_of(game, 2)
+        write_iteration(game, iteration)
+    game.run.mark_done(1, "pair", pair_iteration(game, 1, game.train))
+    result, files = pair_iteration(game, 2, game.train), files_of(game, 2)
     assert len(pairs_of(game, 2)) > 8
-    assert pair_round(game, 2, game.train) == result
+    assert pair_iteration(game, 2, game.train) == result
     assert files_of(game, 2) == files
 
 
 def test_what_luck_explains_is_a_share_of_the_attempts_whose_repairs_agree(tmp_path: Path):
     # One repair of each of 16 wrong attempts, with four other options to guess from: 16 * 1/4 of 16 agree by luck.
     game = game_with(tmp_path)
-    write_round(game, 1)
-    assert pair_round(game, 1, game.train)["correction_share_explained_by_guessing"] == pytest.approx(0.25)
+    write_iteration(game, 1)
+    assert pair_iteration(game, 1, game.train)["correction_share_explained_by_guessing"] == pytest.approx(0.25)
 
 
-def test_a_round_without_wrong_attempts_has_no_pairs_and_nothing_to_explain(tmp_path: Path):
+def test_an_iteration_without_wrong_attempts_has_no_pairs_and_nothing_to_explain(tmp_path: Path):
     game = game_with(tmp_path)
     for block in range(game.train.num_blocks):
         for name in ("attempts", "corrections"):
             write_part(game.run.iteration(1) / name, block, [], Trajectory)
-    assert pair_round(game, 1, game.train) == {
+    assert pair_iteration(game, 1, game.train) == {
         "pairs": {},
         "earlier_pairs": 0,
         "candidates": {},
@@ -178,8 +178,8 @@ def test_a_round_without_wrong_attempts_has_no_pairs_and_nothing_to_explain(tmp_
 
 def test_the_share_that_is_right_line_by_line_is_told_by_source_and_only_where_somebody_knows(tmp_path: Path):
     game = game_with(tmp_path)
-    write_round(game, 1)
+    write_iteration(game, 1)
     knowing = dataclasses.replace(game, right_line_by_line=lambda question_id, trace: "Step 1: so." in trace)
-    assert pair_round(knowing, 1, game.train)["chosen_right_line_by_line"] == {"correction": 0.0, "own": 1.0}
+    assert pair_iteration(knowing, 1, game.train)["chosen_right_line_by_line"] == {"correction": 0.0, "own": 1.0}
     ignorant = dataclasses.replace(game, right_line_by_line=None)
-    assert pair_round(ignorant, 1, game.train)["chosen_right_line_by_line"] == {}
+    assert pair_iteration(ignorant, 1, game.train)["chosen_right_line_by_line"] == {}

@@ -1,7 +1,6 @@
 """Servers on this machine, in processes of their own."""
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +13,6 @@ from medcritical_ray.errors import RunFailed, WaitTimeout
 LOOK_S = 0.5
 END_S = 60.0
 TOLD_CHARS = 3000
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 @contextmanager

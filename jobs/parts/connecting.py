@@ -1,6 +1,5 @@
 """A cluster for a job. Importing Ray and starting it take many seconds each, so a person is told before."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +13,13 @@ if TYPE_CHECKING:
     from medcritical_ray.planning.fit import ClusterResources
 
 
-def address_of(config: "ClusterConfig") -> str | None:
-    """See actors.cluster.joined_address."""
-    return config.address or os.environ.get("RAY_ADDRESS")
-
-
 @contextmanager
 def connected(config: "ClusterConfig", directory: Path, *, shows_output: bool = False) -> "Iterator[ClusterResources]":
     """See actors.cluster.connected."""
     has_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    address = address_of(config)
+    from medcritical_ray.addresses import joined_address
+
+    address = joined_address(config)
     if not has_ray:
         note(f"joining the Ray cluster at {address}" if address else "starting Ray")
     from actors.cluster import connected as connected_to

@@ -1,4 +1,4 @@
-"""Pairs a whole round, block by block: candidates first, then those that the shares of their sources let through."""
+"""Pairs an iteration, block by block: candidates first, then those that the shares of their sources let through."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,8 +15,8 @@ from medcritical_ray.run.tables import count_rows, iter_parts, part_path, read_p
 from medcritical_ray.seeds import uniform
 
 
-def pair_round(game: Game, iteration: int, questions: QuestionSet) -> dict[str, Any]:
-    """Writes the round's pairs; returns their numbers by source, the drops by reason, and what luck would explain.
+def pair_iteration(game: Game, iteration: int, questions: QuestionSet) -> dict[str, Any]:
+    """Writes the iteration's pairs; returns their numbers by source, the drops by reason, and what luck would explain.
 
     The candidates of a source are its pairs and those dropped as over its share.
     """
@@ -96,7 +96,7 @@ def _with_draws(candidates: Iterable[PreferencePair]) -> Iterator[tuple[Preferen
 
 
 def _max_new_pairs(config: PairsConfig, earlier: list[Path]) -> float:
-    """Pairs of this round, at most: all of `max_pairs` unless there are earlier pairs to mix in."""
+    """Pairs of this iteration, at most: all of `max_pairs` unless there are earlier pairs to mix in."""
     return config.max_pairs * (1 - config.previous_share) if any(map(count_rows, earlier)) else config.max_pairs
 
 

@@ -10,12 +10,12 @@ from typing import TypeVar
 import psutil
 
 from actors.local_cluster import LocalCluster
-from jobs.chaos_driver import Driver
-from jobs.chaos_lookout import Lookout
+from jobs.trials.driver import Driver
+from jobs.trials.lookout import Lookout
 from medcritical_ray.chaos.outcome import Outcome
 from medcritical_ray.chaos.schedule import Kill, Phase, is_due
 from medcritical_ray.chaos.sighting import Sighting, Strike, has_recovered
-from medcritical_ray.phases import round_name
+from medcritical_ray.phases import iteration_name
 from medcritical_ray.run.directory import RunDirectory
 
 _LOOK_S = 0.5
@@ -88,7 +88,7 @@ class Trial:
     def _outcome(self, strike: Strike) -> Outcome:
         kill, phase = strike.kill, self._phases[strike.before.position]
         title = f"{kill.signal} to {kill.target.replace('_', ' ')} {strike.victim[:8]}"
-        struck_at = self._tell(f"{title} in {round_name(phase.iteration)}, {phase.name}, of {self._run.path.name}")
+        struck_at = self._tell(f"{title} in {iteration_name(phase.iteration)}, {phase.name}, of {self._run.path.name}")
         recovery_seconds = self._await_recovery(strike)
         self._tell(f"  recovered in {recovery_seconds:.1f} s" if recovery_seconds else "  NOT RECOVERED")
         return Outcome(

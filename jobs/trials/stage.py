@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.local_cluster import LocalCluster
-from jobs.chaos_driver import Driver
-from jobs.chaos_trial import Trial
+from jobs.trials.driver import Driver
+from jobs.trials.trial import Trial
 from medcritical_ray.chaos.outcome import Outcome
 from medcritical_ray.chaos.schedule import Kill, Phase
 from medcritical_ray.chaos.undisturbed import identity
@@ -18,8 +18,7 @@ from medcritical_ray.errors import RunFailed
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.opening import run_path
 from medcritical_ray.run.directory import RunDirectory
-from medcritical_ray.run.input_files import fingerprints
-from medcritical_ray.run.record import new_record
+from medcritical_ray.run.record import record_of
 
 UNDISTURBED = "undisturbed"
 
@@ -39,7 +38,7 @@ class Stage:
     def undisturbed(self) -> RunDirectory:
         """The run without kills: played, unless it is there with the same config and code."""
         config = load_config(self.args.config, self._overrides(UNDISTURBED))
-        wanted = identity(new_record(config.model_dump(mode="json"), {"run": config.run.seed}, fingerprints(config)))
+        wanted = identity(record_of(config))
         run, note = RunDirectory(self.root / UNDISTURBED), self.root / f"{UNDISTURBED}.json"
         if run.summary_file.exists() and note.exists() and read_json(note) == wanted:
             self.tell(f"{run.path} is there")

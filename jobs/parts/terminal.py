@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINE_RESTARTED, ENGINE_RETIRED, ENGINES_START, Note
-from medcritical_ray.phases import phase_name, round_name
+from medcritical_ray.phases import iteration_name, phase_name
 from medcritical_ray.printable import printable
 from medcritical_ray.statistics import percent
 
@@ -107,7 +107,7 @@ class TerminalProgress:
             self._sign(f"  {text}")
 
     def _title(self, iteration: int, phase: str) -> str:
-        return f"{round_name(iteration):11}: {phase_name(phase):14}"
+        return f"{iteration_name(iteration):11}: {phase_name(phase):14}"
 
 
 class EvaluationProgress(TerminalProgress):

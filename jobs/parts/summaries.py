@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from medcritical_ray.phases import phase_name, round_name
+from medcritical_ray.phases import iteration_name, phase_name
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run.questions import QUESTIONS_PHASE, contamination_path, read_contamination
-from medcritical_ray.statistics import Proportion, percent
+from medcritical_ray.statistics import percent, with_count, with_interval
 
 
 def print_contamination(console: Console, run: RunDirectory) -> None:
@@ -32,7 +32,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The table that a run ends with."""
     test = summary["test"]
     rows = [("base", test["base"])]
-    rows += [(round_name(number), figures) for number, figures in enumerate([test["sft"], *test["iterations"]])]
+    rows += [(iteration_name(number), figures) for number, figures in enumerate([test["sft"], *test["iterations"]])]
     title = f"Accuracy on {summary['num_test']} test questions"
     console.print(_accuracy_table(title, rows), _pairs_table(summary), _drops_table(summary), _seconds_table(summary))
     gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
@@ -65,7 +65,7 @@ def print_stage_one(console: Console, metrics: dict[str, Any], plays_on: str) ->
     """What stage 1 alone came to, and the command that plays stage 2."""
     base, sft = (metrics[phase]["test"] for phase in ("evaluate_base", "evaluate"))
     title = f"Accuracy on {sft['num_questions']} test questions"
-    console.print(_accuracy_table(title, [("base", base), (round_name(0), sft)]))
+    console.print(_accuracy_table(title, [("base", base), (iteration_name(0), sft)]))
     console.print(f"Version 0 is published. Stage 2: {plays_on}", soft_wrap=True)
 
 
@@ -116,17 +116,12 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
         "wrong_to_right": "repaired",
         "right_to_wrong": "broken",
     }
-    rows = {
-        shown: str(Proportion(figures[name]["k"], figures[name]["n"]))
-        for name, shown in names.items()
-        if figures.get(name)
-    }
+    rows = {shown: with_count(figures[name]) for name, shown in names.items() if figures.get(name)}
     rows["mean tokens"] = f"{figures['mean_tokens']:.1f}"
     trained_on = figures["trained_on"]
     rows["stems trained on"] = "unknown" if trained_on is None else f"{trained_on.num_stems:,}"
     if "mean_accuracy" in figures:
-        mean = figures["mean_accuracy"]
-        rows["one sample"] = f"{percent(mean['value'])} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
+        rows["one sample"] = with_interval(figures["mean_accuracy"])
     if "wrong_to_right_by_guessing" in figures:
         rows["repaired, by guessing"] = percent(figures["wrong_to_right_by_guessing"])
     if "pass_at" in figures:
@@ -137,7 +132,7 @@ def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
 
 def _label_rows(figures: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
     return {
-        f"{label}: {value}": str(Proportion(accuracy["k"], accuracy["n"]))
+        f"{label}: {value}": with_count(accuracy)
         for label in labels
         for value, accuracy in figures["by_label"][label].items()
     }
@@ -186,7 +181,7 @@ def _drops_table(summary: dict[str, Any]) -> Table:
     iterations = [{f"pair: {why}": num for why, num in pairs["dropped"].items()} for pairs in summary["pairs"]]
     drops = summary.get("dropped", {"stage_1": {}, "iterations": iterations})
     columns = [drops["stage_1"], *drops["iterations"]]
-    table = Table("phase: reason", *map(round_name, range(len(columns))), title="Dropped")
+    table = Table("phase: reason", *map(iteration_name, range(len(columns))), title="Dropped")
     for reason in dict.fromkeys(reason for column in columns for reason in column):
         table.add_row(reason, *(str(column.get(reason, 0)) for column in columns))
     return table

@@ -15,8 +15,7 @@ from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.run.policies import COMPLETE, MANIFEST
 from medcritical_ray.run.state import run_config
 
-CONFIGS = Path(__file__).parent / "configs"
-BLOCK_SIZE = 200
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def checked_policy(directory: Path) -> ServedPolicy:
@@ -51,7 +50,7 @@ def evaluation_config(
     else:
         config = load_config(source, overrides)
     corrected = config.evaluate.corrected_share > 0
-    asked = QuestionSet.whole(questions, BLOCK_SIZE)
+    asked = QuestionSet.whole(questions)
     longest = {model: longest_prompt_tokens(model, asked, corrected=corrected) for model in models}
     if file is None and run is None:
         config = load_config(source, [*fitted(config, longest), *overrides])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from actors.local_cluster import LocalCluster, words_of
-from jobs.chaos_driver import Driver
+from jobs.trials.driver import Driver
 from medcritical_ray.chaos.schedule import Phase, Target
 from medcritical_ray.chaos.sighting import Sighting
 from medcritical_ray.run.directory import RunDirectory
