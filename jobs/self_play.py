@@ -160,13 +160,15 @@ def make_game(config: "Config", run: "RunDirectory", team: "Team", progress: "Pr
 
 
 def play_to_the_end(game: "Game") -> None:
-    """Stage 1, stage 2, and summary.json; the report is written after every iteration, and at the end."""
+    """Stage 1, stage 2, and summary.json; the report is written after stage 1 and every iteration, and at the end."""
     from medcritical_ray.self_play import self_play
     from medcritical_ray.stage_one import stage_one
     from medcritical_ray.summary import summarise
 
     with accounted_for(game.run, game.resume_command):
-        policy = self_play(game, stage_one(game), after_each=lambda: keep_report(game.run))
+        policy = stage_one(game)
+        keep_report(game.run)
+        policy = self_play(game, policy, after_each=lambda: keep_report(game.run))
         game.run.finish(summarise(game, policy.version))
 
 

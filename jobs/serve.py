@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         check_replicas_fit(run, config, resources)
         with serving(run, config, args.host, args.port, keys) as name:
-            say(f"{name}: http://{_shown(args.host)}:{args.port}/v1", *news)
+            say(f"{name} is served at http://{_shown(args.host)}:{args.port}/v1 until Ctrl-C", *news)
             signal.pause()
     return 0
 

@@ -70,7 +70,8 @@ def outcome_sentence(figures: RunFigures) -> str:
     """What the run came to so far, in a sentence or two."""
     standing = standing_sentence(figures.state)
     if figures.final is None or figures.final.test is None:
-        return f"{standing}No policy has been evaluated yet."
+        base = figures.base and f"The base student answers {percent(figures.base['accuracy']['value'])} rightly; no"
+        return f"{standing}{base or 'No'} policy has been evaluated yet."
     accuracy = proportion(figures.final.test["accuracy"])
     if figures.gain is None or figures.iterations[0].test is None:
         return f"{standing}After {figures.final.name}, {accuracy} of the test questions are answered rightly."

@@ -55,7 +55,9 @@ def _check_plain(request: Any) -> None:
 
 
 def _check_texts(messages: list[Any]) -> None:
-    """Raises Refused unless all contents are text: vLLM would fetch the address of an image."""
+    """Raises Refused unless there are messages, and all contents are text: vLLM would fetch the address of an image."""
+    if not messages:
+        raise Refused(bad_value("messages", "must hold at least one message"))
     for number, message in enumerate(messages):
         content = message.get("content")
         if content is None or isinstance(content, str):

@@ -182,6 +182,12 @@ def test_what_reaches_into_the_engine_or_the_network_is_refused_by_its_name(fiel
     assert (response.status_code, response.json()["error"]["param"].partition(".")[0]) == (400, field)
 
 
+def test_a_chat_without_a_message_is_refused():
+    body = {"model": "latest", "messages": []}
+    response = served().ask("POST", "/v1/chat/completions", json.dumps(body).encode())
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+
+
 @pytest.mark.parametrize("length", ["x", "-1", "99999999999999999999", "٣"])
 def test_a_length_that_is_none_is_no_error_of_the_server(length: str):
     response = served().ask("POST", "/v1/completions", b"{", **{"content-length": length.encode()})

@@ -278,6 +278,14 @@ def test_a_run_of_another_version_is_refused_in_words(finished: RunDirectory, tm
         render_report(other)
 
 
+def test_until_a_policy_is_evaluated_the_outcome_is_the_base_students(finished: RunDirectory):
+    figures = run_figures(finished)
+    begun = replace(figures, iterations=figures.iterations[:0], final=None, gain=None)
+    base = 100 * begun.base["accuracy"]["value"]
+    sentence = f"The base student answers {base:.1f} % rightly; no policy has been evaluated yet."
+    assert outcome_sentence(begun) == sentence
+
+
 def test_a_run_that_died_before_its_questions_were_written_has_a_report_and_one_without_them_is_told(
     finished: RunDirectory, tmp_path: Path
 ):
