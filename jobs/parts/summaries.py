@@ -37,7 +37,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print(_accuracy_table(title, rows), _pairs_table(summary), _drops_table(summary), _seconds_table(summary))
     gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
     console.print(
-        f"Final policy: version {summary['versions']['final']}, {100 * gain:+.1f} points over stage 1 on "
+        f"Final policy, the last that was adopted by what it answers on dev: version "
+        f"{summary['versions']['final']}, {100 * gain:+.1f} points over stage 1 on "
         f"{summary['num_test']} test questions (McNemar p = {summary['p_value_final_vs_sft']:.2g})."
     )
     for number, rejected in enumerate(summary["versions"].get("rejected", ()), 1):
@@ -142,10 +143,20 @@ def _accuracy_table(title: str, rows: Sequence[tuple[str, dict[str, Any] | None]
     """With the columns that some row has a figure for."""
     cells = {name: _accuracy_cells(figures) if figures else {"accuracy": "not trained"} for name, figures in rows}
     columns = list(dict.fromkeys(column for each in cells.values() for column in each))
-    table = Table("policy", *columns, title=title)
+    table = Table("policy", *columns, title=title, caption=_CORRECTED if "repaired" in columns else None)
     for name, each in cells.items():
         table.add_row(name, *(each.get(column, "-") for column in columns))
     return table
+
+
+_CORRECTED = (
+    "repaired: wrong answers that a correction turns right, of those corrected; by guessing: if each correction "
+    "guessed another option; broken: right answers that a check turns wrong"
+)
+
+
+def _share(proportion: dict[str, Any]) -> str:
+    return f"{percent(proportion['value'])} of {proportion['n']:,}"
 
 
 def _accuracy_cells(figures: dict[str, Any]) -> dict[str, str]:
@@ -160,9 +171,9 @@ def _accuracy_cells(figures: dict[str, Any]) -> dict[str, str]:
         most = max(passes, key=int)
         cells[f"pass@{most}"] = percent(passes[most])
     if "wrong_to_right" in figures:
-        cells["repaired"] = percent(figures["wrong_to_right"]["value"])
+        cells["repaired"] = _share(figures["wrong_to_right"])
         cells["by guessing"] = percent(figures["wrong_to_right_by_guessing"])
-        cells["broken"] = percent(figures["right_to_wrong"]["value"])
+        cells["broken"] = _share(figures["right_to_wrong"])
     return cells
 
 

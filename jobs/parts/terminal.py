@@ -128,7 +128,8 @@ def _news(result: dict[str, Any]) -> str:
         return f"test accuracy {percent(result['test']['accuracy']['value'])}"
     if "last_step" in result:
         examples = result.get("num_pairs", result.get("num_demonstrations"))
-        return f"{examples} examples, loss {result['first_step']['loss']:.3f} to {result['last_step']['loss']:.3f}"
+        first, last = (result[step]["loss"] for step in ("first_step", "last_step"))
+        return f"{examples:,} examples, loss of the first batch {first:.3f}, of the last {last:.3f}"
     shown = {key: result[key] for key in _SHOWN if key in result}
     return ", ".join(f"{phase_name(key)} {_plain(value)}" for key, value in shown.items())
 
