@@ -1,6 +1,7 @@
 """How vLLM is started, for rollouts and for serving alike."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,22 @@ from medcritical_ray.out_of_memory import memory_remedy
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 
 
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+}
+"""Of this process and those that it starts, unless somebody wants to hear more."""
+
+
 def set_environment(**more: str) -> None:
-    """Before vLLM is imported. It warns, with tracebacks, of much that is meant to be so: only errors are shown."""
+    """Before vLLM is imported. It and what it stands on warn of much that is meant to be so: only errors are shown."""
     os.environ |= {**_ENVIRONMENT, **more}
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore", FutureWarning)
 
 
 def vllm_settings(
