@@ -40,3 +40,22 @@ def told_by_key(key: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
+
+
+class Problems:
+    """UserErrors that are told together: a block under `kept` ends early with one, and the next begins all the same."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            self.told.append(str(error))
+
+    def refuse(self) -> None:
+        """Raises one UserError with all that was kept, if anything was."""
+        if self.told:
+            raise UserError("; ".join(self.told))

@@ -161,8 +161,8 @@ def _token_problems(config: Config) -> Iterator[str]:
     max_model_len = config.engines.max_model_len
     if attempt + correction >= max_model_len:
         yield (
-            f"generate.sampling.max_tokens = {attempt} and correct.sampling.max_tokens = {correction}: must together be "
-            f"below engines.max_model_len = {max_model_len}, since a correction is written after an attempt"
+            f"generate.sampling.max_tokens = {attempt} and correct.sampling.max_tokens = {correction}: must together "
+            f"be below engines.max_model_len = {max_model_len}, since a correction is written after an attempt"
         )
 
 
