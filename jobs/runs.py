@@ -88,7 +88,8 @@ def _paths_of_runs(directories: list[Path]) -> list[Path]:
 
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"{directory}: no such directory: must be a run, or hold runs")
+            fault = "is a file" if directory.exists() else "no such directory"
+            raise UserError(f"{directory}: {fault}: must be the directory of a run, or one that holds runs")
     return list(dict.fromkeys(path for place in directories or [DEFAULT] for path in runs_below(place)))
 
 
@@ -122,6 +123,7 @@ def _plain(row: "RunRow") -> dict[str, Any]:
         "phase": progress.phase,
         "cause": row.fault or progress.cause,
         "holder": progress.holder,
+        "moved_from": progress.moved_from,
         "num_resumed": progress.num_resumed,
         "version": row.version,
         "accuracy": row.accuracy.model_dump() if row.accuracy else None,
@@ -181,8 +183,15 @@ def _cells(row: "RunRow") -> list[str]:
 def _remarks(row: "RunRow") -> list[str]:
     said = row.fault or row.progress.cause or row.progress.holder
     rejected = [f"iteration {number}: policy rejected: {each.why}" for number, each in row.rejected.items()]
+    moved = _of_moved(row) if row.progress.moved_from and row.state not in ("finished", "damaged") else ""
     steps = list(next_commands(row).values())
-    return [f"{row.path}: {words}" for words in [*rejected, said] if words] + steps[:1]
+    return [f"{row.path}: {words}" for words in [*rejected, said, moved, *steps[:1]] if words]
+
+
+def _of_moved(row: "RunRow") -> str:
+    """Where a run that was moved or copied is resumed as it was begun: here, if a command can."""
+    was = f"moved or copied from {row.progress.moved_from}"
+    return was if row.progress.command else f"{was}: to be resumed, it must lie there"
 
 
 if __name__ == "__main__":
