@@ -82,15 +82,15 @@ def shortfalls_here(config: "Config") -> Iterator[str]:
     from medcritical_ray.planning.plan_text import describe, describe_cache
 
     problems, plan = Problems(), None
-    with problems.kept():
+    with problems:
         size, lacking = expected_size(config)
         yield from (f"missing: {what}" for what in lacking)
         plan = make_plan(config, size)
         say(describe(plan))
-    with problems.kept():
+    with problems:
         prepared = checked_questions(config)
         say(*prepared.quarantine.lines(), *prepared.contamination.lines())
-    with problems.kept():
+    with problems:
         check_reviewer(config)
     yield from (f"wrong: {problem}" for problem in problems.told)
     if plan is None:

@@ -48,7 +48,7 @@ def prepare_questions(config: Config) -> PreparedQuestions:
     quarantine, wanted, problems = Quarantine(), config.questions, Problems()
     files = {}
     for name, path in question_files(config).items():
-        with problems.kept(), told_by_key(f"questions.{QUESTION_KEYS[name]}"):
+        with problems, told_by_key(f"questions.{QUESTION_KEYS[name]}"):
             files[name] = list(quarantine.admit(path, read_questions(path, wanted.format, wanted.map)))
     problems.refuse()
     kept = files if wanted.keep_shared_stems else _kept_apart(files)
@@ -73,7 +73,7 @@ def _file_splits(config: Config, files: dict[str, list[Question]]) -> Splits:
     """Dev and test are drawn from files of their own where there are any, else from the file of training questions."""
     wanted, seed, problems = config.questions, config.run.seed, Problems()
     splits = {}
-    with problems.kept():
+    with problems:
         splits = split_questions(
             files["train"],
             num_train=wanted.num_train,
@@ -83,7 +83,7 @@ def _file_splits(config: Config, files: dict[str, list[Question]]) -> Splits:
         ).by_name()
     for name, count in (("dev", wanted.num_dev), ("test", wanted.num_test)):
         if name in files:
-            with problems.kept():
+            with problems:
                 splits[name] = draw(files[name], count, seed, name)
     problems.refuse()
     return Splits(**splits)
