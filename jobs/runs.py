@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medcritical_ray.run.listing import RunRow
     from medcritical_ray.run.verification import Verification
 
-SUMMARY = "list runs: how far each is, its accuracy, and the command to go on with"
+SUMMARY = "list runs: how far each is, its accuracy, and the command to go on with; or verify their files"
 EXAMPLES = (
     "medcritical runs",
     "medcritical runs study /shared/runs --json",
@@ -31,12 +31,15 @@ DEFAULT = Path("runs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "directories",
-        nargs="*",
-        metavar="DIR",
-        help=f"a run, or a directory that holds some; default: {DEFAULT}. Before it may stand what to do: "
-        f"{', '.join(_ACTIONS)} (default: {next(iter(_ACTIONS))})",
+    parser.usage = f"{parser.prog} [-h] [--json] [{' | '.join(_ACTIONS)}] [DIR ...]"
+    what = parser.add_argument_group(
+        "what to do",
+        "list    a row for each run, and what to do next with it (default)\n"
+        "verify  compare every file of the runs with the hash that was recorded with it, and every row with the\n"
+        "        questions; a line for what is wrong, and exit code 1 if anything is",
+    )
+    what.add_argument(
+        "directories", nargs="*", metavar="DIR", help=f"a run, or a directory that holds some; default: {DEFAULT}"
     )
     options.add_json(parser)
 
@@ -146,10 +149,10 @@ def _plain_verification(found: "Verification") -> dict[str, Any]:
 
 
 def _verification_lines(found: "Verification") -> list[str]:
-    policies = f"{found.num_policies} policies" + (f" ({found.num_pruned} pruned)" if found.num_pruned else "")
+    policies = f"{found.num_policies:,} policies" + (f" ({found.num_pruned:,} pruned)" if found.num_pruned else "")
     compared = f"{found.num_files:,} files, {found.num_rows:,} rows and {policies} compared"
     num = len(found.faults)
-    verdict = f"{num} {'fault' if num == 1 else 'faults'}" if num else "whole"
+    verdict = f"{num:,} {'fault' if num == 1 else 'faults'}" if num else "whole"
     lines = [*map(str, found.faults), *(f"{found.run}: not compared: {note}" for note in found.notes)]
     return [" ".join(line.split()) for line in [*lines, f"{found.run}: {verdict}; {compared}"]]
 

@@ -23,8 +23,8 @@ def with_interval(figures: Mapping[str, Any]) -> str:
 
 
 def with_count(figures: Mapping[str, Any]) -> str:
-    """As `with_interval`, and of how many: "57.3 % [54.2, 60.3] (n=1000)"."""
-    return f"{with_interval(figures)} (n={figures['n']})"
+    """As `with_interval`, and of how many: "57.3 % [54.2, 60.3] (n=1,000)"."""
+    return f"{with_interval(figures)} (n={figures['n']:,})"
 
 
 def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -38,7 +38,7 @@ def stem_hash(stem: str) -> str:
 def draw(questions: Sequence[Question], count: int, seed: int, name: str) -> list[Question]:
     """`count` questions of a file that is a split by itself. Raises UserError if there are not as many."""
     if len(questions) < count:
-        raise UserError(f"questions.num_{name} = {count}: questions.{name}_path has only {len(questions)} questions")
+        raise UserError(f"questions.num_{name} = {count}: questions.{name}_path has only {len(questions):,} questions")
     return random.Random(f"draw {name} {seed}").sample(questions, count)
 
 
@@ -65,11 +65,11 @@ def _too_few(wanted: dict[str, int], num_questions: int, num_stems: int) -> str:
     """Of the splits that are drawn from this file, and not of those that have files, and counts, of their own."""
     *others, last = [f"{name} = {num}" for name, num in wanted.items()]
     if not others:
-        return f"questions.{last}: there are only {num_questions} questions for it: lower it or give more questions"
+        return f"questions.{last}: there are only {num_questions:,} questions for it: lower it or give more questions"
     return (
-        f"questions.{', '.join(others)} and {last} need {sum(wanted.values())} questions that share no stem between "
-        f"them, but there are only {num_questions} questions with {num_stems} different stems: lower them or give more "
-        "questions"
+        f"questions.{', '.join(others)} and {last} need {sum(wanted.values()):,} questions that share no stem between "
+        f"them, but there are only {num_questions:,} questions with {num_stems:,} different stems: lower them or give "
+        "more questions"
     )
 
 

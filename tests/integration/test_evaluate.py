@@ -118,7 +118,7 @@ def test_one_model_is_measured_against_another(ray_cluster: None, tmp_path: Path
     printed = capsys.readouterr().out
     assert "50.0 % [18.8, 81.2] (n=6)" in printed
     assert "field: surgery" in printed
-    assert all(row in printed for row in ("stems trained on", "repaired, by guessing", "broken"))
+    assert all(row in printed for row in ("stems seen in training", "repaired, by guessing", "broken"))
     assert result["policy"]["trained_on"] is None
     assert ray.is_initialized()
 

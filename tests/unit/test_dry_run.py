@@ -61,7 +61,7 @@ def test_what_is_wrong_with_questions_and_what_the_cluster_lacks_are_told_togeth
 ):
     assert dry_run(monkeypatch, "questions.num_train=24000", "engines.num_cpus=0.5", "trainers.num_cpus=0.5") == 2
     wrong, gpus = capsys.readouterr().out.splitlines()[-2:]
-    assert wrong.startswith("wrong: questions.num_train = 24000, num_dev = 3 and num_test = 3 need 24006 questions")
+    assert wrong.startswith("wrong: questions.num_train = 24000, num_dev = 3 and num_test = 3 need 24,006 questions")
     assert gpus.startswith("does not fit: GPUs: 2 needed, 0 there")
 
 

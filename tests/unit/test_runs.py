@@ -356,3 +356,33 @@ def test_who_interrupts_a_run_is_told_the_command_that_goes_on(tmp_path: Path):
     with game.run, pytest.raises(KeyboardInterrupt) as caught, accounted_for(game.run, "medcritical demo"):
         raise KeyboardInterrupt
     assert caught.value.__notes__ == ["resume with: medcritical demo"]
+
+
+def test_the_help_says_what_verify_does(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["runs", "verify", "--help"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: medcritical runs [-h] [--json] [list | verify] [DIR ...]\n")
+    assert "\n  verify  compare every file of the runs with the hash that was recorded with it" in printed
+
+
+def test_a_report_goes_into_a_directory_that_is_there(
+    finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["report", str(finished.path), "--out", str(tmp_path / "gone" / "x.html")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --out {tmp_path / 'gone' / 'x.html'}: no such directory: {tmp_path / 'gone'}: make it, or choose "
+        "another place\n"
+    )
+    assert not (tmp_path / "gone").exists()
+    assert main(["report", str(finished.path), "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: --out {tmp_path}: is a directory: must be a file\n"
+
+
+def test_counts_in_tables_have_commas(finished: RunDirectory, capsys: pytest.CaptureFixture[str]):
+    summary = json.loads(finished.summary_file.read_text()) | {"num_test": 6811}
+    summary["pairs"][0]["made"] = {"own": 12345}
+    print_summary(wide_console(), summary)
+    printed = capsys.readouterr().out
+    assert "Accuracy on 6,811 test questions" in printed
+    assert "12,345" in printed

@@ -49,7 +49,7 @@ def test_pass_at_more_than_was_sampled_is_refused():
 
 
 def test_a_proportion_is_written_with_its_interval_and_count():
-    assert str(Proportion(573, 1000)) == "57.3 % [54.2, 60.3] (n=1000)"
+    assert str(Proportion(573, 1000)) == "57.3 % [54.2, 60.3] (n=1,000)"
 
 
 def test_a_proportion_becomes_plain_values():
