@@ -32,7 +32,7 @@ COMMANDS = {
     "fetch": "copy a run, or a policy of one, from an object store to a directory",
     "questions": "read a question file, count what was loaded and quarantined, and, --against others, stems they share",
     "chaos": "play a run under random kills of its processes and nodes, and compare it with the same run undisturbed",
-    "runs": "list runs: how far each is, its accuracy, and the command to go on with",
+    "runs": "list runs: how far each is, its accuracy, and the command to go on with; or verify their files",
     "train-base": "train the clinic's base student from nothing",
     "benchmark": "measure rollouts, trainings, broadcasts and whole iterations beside what one would take instead",
     "bench-serve": "time serving while policies are swapped, beside vLLM's own server",
@@ -129,9 +129,7 @@ def general_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {medcritical_ray.__version__}")
-    parser.add_argument(
-        "--print-completion", action=_PrintCompletion, choices=SHELLS, help="print what has the shell complete commands"
-    )
+    parser.add_argument("--print-completion", action=_PrintCompletion, choices=SHELLS, help="print a completion script")
     return parser
 
 

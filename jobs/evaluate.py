@@ -94,6 +94,7 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     quarantine = keep_questions(
         args.questions, args.format, options.mapping_of(args.map), scratch / "questions.parquet"
     )
+    check_labels(args.by, QuestionSet.whole(scratch / "questions.parquet"))
     config_where = partial(
         evaluation_config,
         args.config,
@@ -105,7 +106,6 @@ def evaluate(args: argparse.Namespace, scratch: Path, console: "Console") -> dic
     note("checking questions and models")
     config, _ = config_where(has_gpu=False)  # what is wrong with it is told before anything starts
     questions = QuestionSet.whole(scratch / "questions.parquet", config.questions.block_size)
-    check_labels(args.by, questions)
     trained_on = {name: stems_trained_on(directory, questions) for name, directory in directories.items()}
     with connected(config.cluster, scratch) as resources, EvaluationProgress(console) as progress:
         config, origin = config_where(has_gpu=resources.num_gpus >= 1)

@@ -4,7 +4,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
@@ -14,7 +15,7 @@ from jobs.cli import run_job, say
 from jobs.parts import options
 
 if TYPE_CHECKING:
-    from medcritical_ray.questions import BadRow, Quarantine, SharedStems
+    from medcritical_ray.questions import BadRow, Quarantine, Reading, SharedStems
     from medcritical_ray.records import Question
 
 SUMMARY = "read a question file, count what was loaded and quarantined, and, --against others, stems they share"
@@ -52,12 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the counts. Raises UserError if a file cannot be read or holds no usable question, and then has written
     nothing."""
-    from medcritical_ray.questions import Quarantine, read_questions, shared_stems
+    from medcritical_ray.questions import Quarantine, how_read, read_questions, shared_stems
 
     quarantines = {file: Quarantine() for file in _different([args.file, *args.against])}
+    contents = {file: Content() for file in quarantines}
+    mapping = options.mapping_of(args.map)
 
     def admitted(file: Path) -> "Iterator[Question]":
-        return quarantines[file].admit(file, read_questions(file, args.format, options.mapping_of(args.map)))
+        return contents[file].of(quarantines[file].admit(file, read_questions(file, args.format, mapping)))
 
     questions = list(admitted(args.file))
     others = {str(file): admitted(file) for file in args.against}
@@ -67,12 +70,39 @@ def run(args: argparse.Namespace) -> int:
         say(json.dumps(_counts(args, quarantines, shared), ensure_ascii=False))
         return 0
     for file, quarantine in quarantines.items():
-        _print_tables(file, quarantine.counts(), quarantine.bad_rows)
+        taken_for = reading_line(how_read(file, args.format, mapping), contents[file])
+        _print_tables(file, taken_for, quarantine.counts(), quarantine.bad_rows)
     for pair, stems in shared.items():
         _print_shared(pair, stems)
     for task in tasks:
         say(f"{args.lm_eval}: task {task}")
     return 0
+
+
+class Content:
+    """The languages and labels of questions that pass through."""
+
+    def __init__(self) -> None:
+        self.languages: Counter[str] = Counter()
+        self.labels: dict[str, None] = {}
+
+    def of(self, questions: "Iterable[Question]") -> "Iterator[Question]":
+        from medcritical_ray.language import CHINESE, language_of
+
+        for question in questions:
+            self.languages["Chinese" if language_of(question.unkeyed()) is CHINESE else "English"] += 1
+            self.labels |= dict.fromkeys(question.labels)
+            yield question
+
+
+def reading_line(reading: "Reading", content: Content) -> str:
+    """What a file was taken for, in a line."""
+    encoding = f" in {reading.encoding}" if reading.encoding else ""
+    languages = ", ".join(f"{language} ({num:,})" for language, num in content.languages.most_common())
+    parts = [f"read as {reading.format}{encoding}", languages, f"labels: {', '.join(content.labels) or 'none'}"]
+    if reading.first_number is not None:
+        parts.append(f"keys that are numbers count from {reading.first_number}")
+    return "; ".join(parts)
 
 
 def _different(files: list[Path]) -> list[Path]:
@@ -118,7 +148,7 @@ def _max_tokens(file: Path) -> int:
     return config.generate.sampling.max_tokens
 
 
-def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") -> None:
+def _print_tables(path: Path, taken_for: str, counts: dict[str, Any], bad_rows: "list[BadRow]") -> None:
     from rich.table import Table
 
     from jobs.parts.terminal import PlainConsole
@@ -130,7 +160,7 @@ def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") 
     for reason, count in counts["reasons"].items():
         table.add_row(f"  {reason}", f"{count:,}")
     console = PlainConsole()
-    console.print(str(path), soft_wrap=True)
+    console.print(f"{path}\n{taken_for}", soft_wrap=True)
     console.print(table)
     for bad in bad_rows[:NUM_SHOWN]:
         console.print(f"{bad.file}, row {bad.row}: {bad.reason}", soft_wrap=True)
@@ -139,7 +169,7 @@ def _print_tables(path: Path, counts: dict[str, Any], bad_rows: "list[BadRow]") 
 
 
 def _print_shared(pair: str, stems: "SharedStems") -> None:
-    say(f"stems in both {pair}: {stems.num_stems:,}")
+    say(f"different stems in both {pair}: {stems.num_stems:,} (a stem of several questions of a file counts once)")
     for first_id, second_id, stem in stems.examples:
         say(f"  {first_id} = {second_id}: {shorten(stem, NUM_STEM_CHARS, placeholder='…')}")
 

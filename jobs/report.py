@@ -25,6 +25,10 @@ def run(args: argparse.Namespace) -> int:
     path = args.out or directory.report_file
     if not directory.exists():
         raise UserError(f"there is no run in {args.run}")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: no such directory: {path.parent}: make it, or choose another place")
+    if path.is_dir():
+        raise UserError(f"--out {path}: is a directory: must be a file")
     try:
         write_report(directory, path)
     except OSError as error:

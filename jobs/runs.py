@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medcritical_ray.run.listing import RunRow
     from medcritical_ray.run.verification import Verification
 
-SUMMARY = "list runs: how far each is, its accuracy, and the command to go on with"
+SUMMARY = "list runs: how far each is, its accuracy, and the command to go on with; or verify their files"
 EXAMPLES = (
     "medcritical runs",
     "medcritical runs study /shared/runs --json",
@@ -31,12 +31,15 @@ DEFAULT = Path("runs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "directories",
-        nargs="*",
-        metavar="DIR",
-        help=f"a run, or a directory that holds some; default: {DEFAULT}. Before it may stand what to do: "
-        f"{', '.join(_ACTIONS)} (default: {next(iter(_ACTIONS))})",
+    parser.usage = f"{parser.prog} [-h] [--json] [{' | '.join(_ACTIONS)}] [DIR ...]"
+    what = parser.add_argument_group(
+        "what to do",
+        "list    a row for each run, and what to do next with it (default)\n"
+        "verify  compare every file of the runs with the hash that was recorded with it, and every row with the\n"
+        "        questions; a line for what is wrong, and exit code 1 if anything is",
+    )
+    what.add_argument(
+        "directories", nargs="*", metavar="DIR", help=f"a run, or a directory that holds some; default: {DEFAULT}"
     )
     options.add_json(parser)
 
@@ -88,7 +91,8 @@ def _paths_of_runs(directories: list[Path]) -> list[Path]:
 
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"{directory}: no such directory: must be a run, or hold runs")
+            fault = "is a file" if directory.exists() else "no such directory"
+            raise UserError(f"{directory}: {fault}: must be the directory of a run, or one that holds runs")
     return list(dict.fromkeys(path for place in directories or [DEFAULT] for path in runs_below(place)))
 
 
@@ -122,6 +126,7 @@ def _plain(row: "RunRow") -> dict[str, Any]:
         "phase": progress.phase,
         "cause": row.fault or progress.cause,
         "holder": progress.holder,
+        "moved_from": progress.moved_from,
         "num_resumed": progress.num_resumed,
         "version": row.version,
         "accuracy": row.accuracy.model_dump() if row.accuracy else None,
@@ -144,10 +149,10 @@ def _plain_verification(found: "Verification") -> dict[str, Any]:
 
 
 def _verification_lines(found: "Verification") -> list[str]:
-    policies = f"{found.num_policies} policies" + (f" ({found.num_pruned} pruned)" if found.num_pruned else "")
+    policies = f"{found.num_policies:,} policies" + (f" ({found.num_pruned:,} pruned)" if found.num_pruned else "")
     compared = f"{found.num_files:,} files, {found.num_rows:,} rows and {policies} compared"
     num = len(found.faults)
-    verdict = f"{num} {'fault' if num == 1 else 'faults'}" if num else "whole"
+    verdict = f"{num:,} {'fault' if num == 1 else 'faults'}" if num else "whole"
     lines = [*map(str, found.faults), *(f"{found.run}: not compared: {note}" for note in found.notes)]
     return [" ".join(line.split()) for line in [*lines, f"{found.run}: {verdict}; {compared}"]]
 
@@ -181,8 +186,15 @@ def _cells(row: "RunRow") -> list[str]:
 def _remarks(row: "RunRow") -> list[str]:
     said = row.fault or row.progress.cause or row.progress.holder
     rejected = [f"iteration {number}: policy rejected: {each.why}" for number, each in row.rejected.items()]
+    moved = _of_moved(row) if row.progress.moved_from and row.state not in ("finished", "damaged") else ""
     steps = list(next_commands(row).values())
-    return [f"{row.path}: {words}" for words in [*rejected, said] if words] + steps[:1]
+    return [f"{row.path}: {words}" for words in [*rejected, said, moved, *steps[:1]] if words]
+
+
+def _of_moved(row: "RunRow") -> str:
+    """Where a run that was moved or copied is resumed as it was begun: here, if a command can."""
+    was = f"moved or copied from {row.progress.moved_from}"
+    return was if row.progress.command else f"{was}: to be resumed, it must lie there"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobs.cli import note, run_job, say
 from jobs.parts import options
+from medcritical_ray.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print plan, stems in two splits, what the cluster lacks, and config; stop",
+        help="print config, plan, stems in two splits and, last, all that is wrong or that the cluster lacks; stop",
     )
 
 
@@ -47,34 +48,60 @@ def run(args: argparse.Namespace) -> int:
 
 
 def dry_run(config: "Config") -> int:
-    """Prints the plan, what the splits share, what a run would lack here, and the resolved config; the exit code says
-    whether anything is lacking.
+    """Prints the resolved config, the plan, what the splits share, and last all that a run would lack here, which the
+    exit code says, too.
 
-    A student's config.json is enough for that, without its weights. Raises UserError if there is none, or if the
-    questions or the teacher are not what the config says, and then has printed the plan.
+    A student's config.json is enough for that, without its weights. Raises UserError, and has printed nothing, if a
+    file that the config names is not there.
     """
-    from jobs.parts.connecting import connected
     from medcritical_ray.config_files import dump_config
+    from medcritical_ray.errors import MedCriticalError
+    from medcritical_ray.run.input_files import check_files
+
+    check_files(config)
+    say("# The config, in full.", dump_config(config))
+    shortfalls: list[str] = []
+    try:
+        for shortfall in shortfalls_here(config):
+            shortfalls.append(shortfall)  # noqa: PERF402 (those before an error are kept)
+    except MedCriticalError:  # the cluster's: what was found before is told all the same
+        say(*shortfalls)
+        raise
+    say(*shortfalls or ["the plan fits the cluster"])
+    return 2 if shortfalls else 0
+
+
+def shortfalls_here(config: "Config") -> Iterator[str]:
+    """What is wrong with student, questions and endpoint, and what the cluster lacks, each found whatever the others
+    are; prints what there is to say of the plan and the questions."""
+    from jobs.parts.connecting import connected
+    from medcritical_ray.errors import Problems
     from medcritical_ray.opening import check_reviewer, checked_questions, expected_size, run_path
     from medcritical_ray.planning.fit import compare
     from medcritical_ray.planning.plan import make_plan
     from medcritical_ray.planning.plan_text import describe, describe_cache
-    from medcritical_ray.run.input_files import check_files
 
-    check_files(config)
-    size, lacking = expected_size(config)
-    plan = make_plan(config, size)
-    say(describe(plan))
-    prepared = checked_questions(config)
-    say(*prepared.quarantine.lines(), *prepared.contamination.lines())
-    check_reviewer(config)
-    with connected(config.cluster, run_path(config)) as resources:
-        for line in describe_cache(plan.engine, resources.gpu_memory_gib):
-            say(line)
-        shortfalls = [f"missing: {what}" for what in lacking]
-        shortfalls += [f"does not fit: {shortfall}" for shortfall in compare(plan, resources)]
-    say(*shortfalls or ["the plan fits the cluster"], "", "# The config, in full.", dump_config(config))
-    return 2 if shortfalls else 0
+    problems, plan = Problems(), None
+    with problems:
+        size, lacking = expected_size(config)
+        yield from (f"missing: {what}" for what in lacking)
+        plan = make_plan(config, size)
+        say(describe(plan))
+    with problems:
+        prepared = checked_questions(config)
+        say(*prepared.quarantine.lines(), *prepared.contamination.lines())
+    with problems:
+        check_reviewer(config)
+    yield from (f"wrong: {problem}" for problem in problems.told)
+    if plan is None:
+        return
+    try:
+        with connected(config.cluster, run_path(config)) as resources:
+            for line in describe_cache(plan.engine, resources.gpu_memory_gib):
+                say(line)
+            yield from (f"does not fit: {shortfall}" for shortfall in compare(plan, resources))
+    except UserError as error:
+        yield f"wrong: {error}"
 
 
 def play(config: "Config", *, resume: bool, command: str) -> int:

@@ -31,12 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     address = os.environ.get("RAY_API_SERVER_ADDRESS", DEFAULT_ADDRESS)
     where = "the cluster's dashboard; $RAY_API_SERVER_ADDRESS, else %(default)s, by default"
     parser.add_argument("--address", default=address, metavar="URL", help=where)
-    what = "what is sent, without what .rayignore lists; the command's files are named from there (default: .)"
+    what = (
+        "the directory that is sent to the cluster, but for files that .rayignore or .gitignore lists; the command's "
+        "paths start from it (default: .)"
+    )
     parser.add_argument("--working-dir", type=Path, default=Path(), metavar="DIR", help=what)
     parser.add_argument(
         "--wait", action=argparse.BooleanOptionalAction, default=True, help="show the log and end as the job does"
     )
-    parser.add_argument("job", nargs=argparse.REMAINDER, metavar="-- command ...", help="as self-play --config FILE")
+    what = "the command to run there, as it would be typed here after `medcritical`: -- self-play --config my.toml"
+    parser.add_argument("job", nargs=argparse.REMAINDER, metavar="-- command ...", help=what)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,14 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains and saves a student. Raises UserError for arguments that cannot be."""
-    from medcritical_ray.clinic.train_base import train_base
-    from medcritical_ray.clinic.world import load_world
     from medcritical_ray.errors import UserError
+    from medcritical_ray.files import check_writable
 
     if args.out.exists():
         raise UserError(f"--out {args.out} exists: choose another directory, or move it away")
     if args.steps < 1:
         raise UserError(f"--steps {args.steps}: must be at least 1")
+    check_writable(args.out, "--out")
+    from medcritical_ray.clinic.train_base import train_base
+    from medcritical_ray.clinic.world import load_world
+
     accuracy = train_base(load_world(), args.out, num_steps=args.steps, seed=args.seed, on_step=_show)
     say(f"{args.out}: looks up {100 * accuracy:.1f} % of options rightly (chance is 20 %)")
     return 0

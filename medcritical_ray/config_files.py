@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from medcritical_ray.config import Config
+from medcritical_ray.config.root import PartsDoNotFit
 from medcritical_ray.errors import UserError
 
 MAX_SHOWN_CHARS = 80
@@ -66,18 +67,24 @@ def _config(values: dict[str, Any], overrides: list[str], where: str) -> Config:
 
 def _problems_of_the_rest(values: dict[str, Any], where: str, error: ValidationError) -> list[str]:
     """What does not fit together beside the faults of an error: that is looked at where each part is right, and so
-    without the faulty keys. Nothing where it may come of that."""
-    faulty = [detail["loc"] for detail in error.errors() if detail["loc"]]
-    for loc in faulty:
-        _remove(values, [str(part) for part in loc])
+    without the faulty keys. What names one of those may come of that, and is not told."""
+    faulty = [".".join(map(str, detail["loc"])) for detail in error.errors() if detail["loc"]]
+    if not faulty:
+        return []
+    for key in faulty:
+        _remove(values, key.split("."))
     try:
         Config.model_validate(values)
     except ValidationError as rest:
-        told = describe_errors(where, rest)
-        is_known = all(detail["loc"] == () for detail in rest.errors())
-        if faulty and is_known and not any(".".join(map(str, loc)) in told for loc in faulty):
-            return [told]
+        told = [problem for detail in rest.errors() if detail["loc"] == () for problem in _between_parts(detail)]
+        named = re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, faulty))})(?!\w)")
+        return [f"{where}: {problem}" for problem in told if not named.search(problem)]
     return []
+
+
+def _between_parts(detail: ErrorDetails) -> Sequence[str]:
+    error = detail.get("ctx", {}).get("error")
+    return error.args if isinstance(error, PartsDoNotFit) else [_allowed(detail)]
 
 
 def _remove(values: Any, keys: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 
 class MedCriticalError(Exception):
@@ -40,3 +42,25 @@ def told_by_key(key: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
+
+
+class Problems:
+    """UserErrors that are told together: a block under it ends early with one, and what comes next begins anyway."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if isinstance(error, UserError):
+            self.told.append(str(error))
+        return isinstance(error, UserError)
+
+    def refuse(self) -> None:
+        """Raises one UserError with all that was kept, if anything was."""
+        if self.told:
+            raise UserError("; ".join(self.told))

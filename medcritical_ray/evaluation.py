@@ -146,9 +146,10 @@ class SampleMeter:
     def result(self) -> SampleFigures:
         entropy_bits = sum(answer_entropy_bits(answers) for answers in self._answers.values())
         missing = [0.0] * (self._num_questions - len(self._num_correct))
+        shares = [*(right / self._num_samples for right in self._num_correct.values()), *missing]
         return SampleFigures(
             num_samples=self._num_samples,
-            mean_accuracy=Mean.of([*(right / self._num_samples for right in self._num_correct.values()), *missing]),
+            mean_accuracy=Mean.of_samples(shares, self._num_samples),
             self_consistency=Proportion(sum(map(self._majority_is_right, self._answers)), self._num_questions),
             pass_at={k: self._pass_at(k) for k in _powers_of_two_up_to(self._num_samples)},
             answer_entropy_bits=_mean(entropy_bits, self._num_questions),

@@ -118,11 +118,20 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 def check_writable(path: Path, what: str) -> None:
     """Raises UserError, beginning with `what`, unless a file can be written at `path`; leaves nothing behind."""
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if refusal := why_unwritable(path):
+        raise UserError(f"{what} {path}: {refusal}")
+
+
+def why_unwritable(path: Path) -> str | None:
+    """Why no file can be written at `path`, whose directories may be missing; None if one can. Leaves nothing
+    behind."""
+    parents = path.absolute().parents
+    existing = next(parent for parent in parents if os.path.exists(parent))  # noqa: PTH110 (no error of a hidden one)
     try:
         TemporaryFile(dir=existing).close()
     except OSError as error:
-        raise UserError(f"{what} {path}: cannot be written below {existing}: {error.strerror}") from None
+        return f"cannot be written below {existing}: {error.strerror}"
+    return None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -201,7 +201,7 @@ class _PairMaker:
             refused = "no steps to compare"
         prefix, chosen, rejected, rest = first_difference(*texts) if by_step else ("", *texts, "")
         if refused or not rejected:
-            self.counts.drop(source, refused or "rejected ends before the first difference")
+            self.counts.drop(source, refused or "rejected text stops before it differs from the chosen one")
             return
         yield PreferencePair(
             iteration=better.iteration,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean, pvariance, stdev
 from typing import Any, Self
 
 import numpy as np
@@ -23,8 +23,8 @@ def with_interval(figures: Mapping[str, Any]) -> str:
 
 
 def with_count(figures: Mapping[str, Any]) -> str:
-    """As `with_interval`, and of how many: "57.3 % [54.2, 60.3] (n=1000)"."""
-    return f"{with_interval(figures)} (n={figures['n']})"
+    """As `with_interval`, and of how many: "57.3 % [54.2, 60.3] (n=1,000)"."""
+    return f"{with_interval(figures)} (n={figures['n']:,})"
 
 
 def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -61,7 +61,7 @@ def answer_entropy_bits(counts: Mapping[str, int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The mean of n values with its 95 % interval by Student's t; of fewer than two values, all there is."""
+    """The mean of n shares, each in [0, 1], with its 95 % interval, which stays within that."""
 
     value: float
     low: float
@@ -70,10 +70,31 @@ class Mean:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
+        """By Student's t, cut to [0, 1]; of fewer than two values, all there is."""
         n = len(values)
         mean = fmean(values) if values else 0.0
         margin = float(t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n) if n > 1 else 0.0
-        return cls(value=mean, low=mean - margin, high=mean + margin, n=n)
+        return cls(value=mean, low=max(0.0, mean - margin), high=min(1.0, mean + margin), n=n)
+
+    @classmethod
+    def of_samples(cls, shares: Sequence[float], num_samples: int) -> Self:
+        """Of the shares of `num_samples` samples of each question that are right; the interval is over questions.
+
+        It is Wilson's for the effective number of samples: that of independent ones whose mean would vary as much,
+        mean * (1 - mean) / (variance of the shares / n), at most all of them, and n where the shares do not differ.
+        Student's t with n - 1 degrees of freedom stands for the normal quantile (Franco, Little, Louis and Slud, 2019,
+        Journal of Survey Statistics and Methodology). With one sample of each of many questions it is Wilson's own.
+        """
+        n = len(shares)
+        mean = fmean(shares) if shares else 0.0
+        if n <= 1:
+            return cls(value=mean, low=0.0, high=1.0, n=n)
+        variance = pvariance(shares)
+        effective = min(n * num_samples, n * mean * (1 - mean) / variance) if variance else n
+        weight = float(t.ppf(0.975, n - 1)) ** 2 / effective
+        centre = (mean + weight / 2) / (1 + weight)
+        margin = math.sqrt(weight * mean * (1 - mean) + weight**2 / 4) / (1 + weight)
+        return cls(value=mean, low=max(0.0, centre - margin), high=min(1.0, centre + margin), n=n)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

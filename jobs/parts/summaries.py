@@ -33,13 +33,13 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     test = summary["test"]
     rows = [("base", test["base"])]
     rows += [(iteration_name(number), figures) for number, figures in enumerate([test["sft"], *test["iterations"]])]
-    title = f"Accuracy on {summary['num_test']} test questions"
+    title = f"Accuracy on {summary['num_test']:,} test questions"
     console.print(_accuracy_table(title, rows), _pairs_table(summary), _drops_table(summary), _seconds_table(summary))
     gain = summary["accuracy"]["final"] - summary["accuracy"]["sft"]
     console.print(
         f"Final policy, the last that was adopted by what it answers on dev: version "
         f"{summary['versions']['final']}, {100 * gain:+.1f} points over stage 1 on "
-        f"{summary['num_test']} test questions (McNemar p = {summary['p_value_final_vs_sft']:.2g})."
+        f"{summary['num_test']:,} test questions (McNemar p = {summary['p_value_final_vs_sft']:.2g})."
     )
     for number, rejected in enumerate(summary["versions"].get("rejected", ()), 1):
         if rejected:
@@ -65,7 +65,7 @@ def shown(path: Path) -> str:
 def print_stage_one(console: Console, metrics: dict[str, Any], plays_on: str) -> None:
     """What stage 1 alone came to, and the command that plays stage 2."""
     base, sft = (metrics[phase]["test"] for phase in ("evaluate_base", "evaluate"))
-    title = f"Accuracy on {sft['num_questions']} test questions"
+    title = f"Accuracy on {sft['num_questions']:,} test questions"
     console.print(_accuracy_table(title, [("base", base), (iteration_name(0), sft)]))
     console.print(f"Version 0 is published. Stage 2: {plays_on}", soft_wrap=True)
 
@@ -107,20 +107,20 @@ def print_evaluation(console: Console, result: dict[str, Any], labels: Sequence[
 def _evaluation_rows(figures: dict[str, Any]) -> dict[str, str]:
     names = {
         "accuracy": "accuracy",
-        "before_correction": "those checked, before",
-        "self_corrected": "those checked, after",
+        "before_correction": "before self-correction",
+        "self_corrected": "after self-correction",
         "self_consistency": "majority of samples",
         "exact_set": "exact set (AB, …)",
         "parse_rate": "parsed",
         "finish_rate": "finished",
-        "agreement_rate": "text agrees",
+        "agreement_rate": "letter fits its text",
         "wrong_to_right": "repaired",
         "right_to_wrong": "broken",
     }
     rows = {shown: with_count(figures[name]) for name, shown in names.items() if figures.get(name)}
     rows["mean tokens"] = f"{figures['mean_tokens']:.1f}"
     trained_on = figures["trained_on"]
-    rows["stems trained on"] = "unknown" if trained_on is None else f"{trained_on.num_stems:,}"
+    rows["stems seen in training"] = "unknown: no run known" if trained_on is None else f"{trained_on.num_stems:,}"
     if "mean_accuracy" in figures:
         rows["one sample"] = with_interval(figures["mean_accuracy"])
     if "wrong_to_right_by_guessing" in figures:
@@ -180,7 +180,7 @@ def _accuracy_cells(figures: dict[str, Any]) -> dict[str, str]:
 def _pairs_table(summary: dict[str, Any]) -> Table:
     table = Table("pairs", *(f"iteration {n}" for n in range(1, len(summary["pairs"]) + 1)), title="Pairs made")
     for source in sorted({source for pairs in summary["pairs"] for source in pairs["made"]}):
-        table.add_row(source, *(str(pairs["made"].get(source, 0)) for pairs in summary["pairs"]))
+        table.add_row(source, *(f"{pairs['made'].get(source, 0):,}" for pairs in summary["pairs"]))
     for source in sorted({source for shares in summary["chosen_right_line_by_line"] for source in shares}):
         shares = (shares.get(source) for shares in summary["chosen_right_line_by_line"])
         table.add_row(f"chosen right line by line: {source}", *(percent(s) if s is not None else "-" for s in shares))
@@ -194,13 +194,13 @@ def _drops_table(summary: dict[str, Any]) -> Table:
     columns = [drops["stage_1"], *drops["iterations"]]
     table = Table("phase: reason", *map(iteration_name, range(len(columns))), title="Dropped")
     for reason in dict.fromkeys(reason for column in columns for reason in column):
-        table.add_row(reason, *(str(column.get(reason, 0)) for column in columns))
+        table.add_row(reason, *(f"{column.get(reason, 0):,}" for column in columns))
     return table
 
 
 def _seconds_table(summary: dict[str, Any]) -> Table:
     table = Table("phase", "seconds", title="Seconds per phase, all iterations together")
     for phase, seconds in summary["seconds"].items():
-        table.add_row(phase_name(phase), f"{seconds:.1f}")
-    table.add_row("all", f"{sum(summary['seconds'].values()):.1f}", style="bold")
+        table.add_row(phase_name(phase), f"{seconds:,.1f}")
+    table.add_row("all", f"{sum(summary['seconds'].values()):,.1f}", style="bold")
     return table

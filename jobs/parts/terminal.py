@@ -19,7 +19,7 @@ _SHOWN = ("demonstrations", "num_trajectories", "solve_right", "repair_right", "
 
 
 _EVENTS = {
-    ENGINES_START: "starting {num_engines} engines ({role})",
+    ENGINES_START: "starting {engines} ({role})",
     ENGINE_DIED: "{engine} died: {cause}",
     ENGINE_RESTARTED: "{engine} serves again",
     ENGINE_RETIRED: "{engine} is retired",
@@ -84,7 +84,9 @@ class TerminalProgress:
         def both(event: str, **fields: Any) -> None:
             note(event, **fields)
             if event in _EVENTS:
-                self._bars.console.print(_EVENTS[event].format(**fields), soft_wrap=True)
+                num = fields.get("num_engines", 0)
+                engines = f"{num:,} {'engine' if num == 1 else 'engines'}"
+                self._bars.console.print(_EVENTS[event].format(**fields, engines=engines), soft_wrap=True)
 
         return both
 
@@ -129,7 +131,7 @@ def _news(result: dict[str, Any]) -> str:
     if "last_step" in result:
         examples = result.get("num_pairs", result.get("num_demonstrations"))
         first, last = (result[step]["loss"] for step in ("first_step", "last_step"))
-        return f"{examples:,} examples, loss of the first batch {first:.3f}, of the last {last:.3f}"
+        return f"{_plain(examples)} examples, loss of the first batch {first:.3f}, of the last {last:.3f}"
     shown = {key: result[key] for key in _SHOWN if key in result}
     return ", ".join(f"{phase_name(key)} {_plain(value)}" for key, value in shown.items())
 
@@ -137,5 +139,5 @@ def _news(result: dict[str, Any]) -> str:
 def _plain(value: Any) -> str:
     """A number, or counts by name in brackets."""
     if not isinstance(value, dict):
-        return str(value)
-    return "(" + ", ".join(f"{name} {number}" for name, number in value.items()) + ")"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return "(" + ", ".join(f"{name} {_plain(number)}" for name, number in value.items()) + ")"

@@ -19,6 +19,13 @@ from medcritical_ray.store.locations import uri_problems
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
+class PartsDoNotFit(ValueError):
+    """What does not hold between the parts: each problem is one of its arguments."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
+
 class Config(Part):
     """One run, in full. The defaults suit a 7B student on two GPUs of 80 GB; only the questions are the clinic's."""
 
@@ -56,7 +63,7 @@ class Config(Part):
             *_machinery_problems(self),
         ]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise PartsDoNotFit(*problems)
         return self
 
 
@@ -134,15 +141,14 @@ def _pair_problems(config: Config) -> Iterator[str]:
 
 def _corrector_problems(config: Config, used: set[PairSource]) -> Iterator[str]:
     pairs, num_corrections = config.pairs, config.correct.num_corrections
-    is_of_one_attempt = pairs.agree_on == "key" and bool(used & {"correction", "repair"})
-    if is_of_one_attempt and pairs.min_agreement > num_corrections:
-        yield (
-            f"pairs.min_agreement = {pairs.min_agreement}: must be at most correct.num_corrections = {num_corrections}"
-        )
-    if "repair" in used and is_of_one_attempt and pairs.min_agreement == num_corrections:
+    if pairs.agree_on == "key" and "repair" in used and pairs.min_agreement >= num_corrections:
         # A pair of this source has a failed repair as its rejected text.
         allowed = f"must be above pairs.min_agreement = {pairs.min_agreement} where pairs.shares has 'repair'"
         yield f"correct.num_corrections = {num_corrections}: {allowed}"
+    elif pairs.agree_on == "key" and "correction" in used and pairs.min_agreement > num_corrections:
+        yield (
+            f"pairs.min_agreement = {pairs.min_agreement}: must be at most correct.num_corrections = {num_corrections}"
+        )
     if "keep" in used and num_corrections < 2:
         yield f"correct.num_corrections = {num_corrections}: must be at least 2 where pairs.shares has 'keep'"
     if "keep" in used and config.correct.checked_share == 0:
@@ -150,14 +156,13 @@ def _corrector_problems(config: Config, used: set[PairSource]) -> Iterator[str]:
 
 
 def _token_problems(config: Config) -> Iterator[str]:
+    """One, of all three keys: whoever lowers one of them below the context's length would be told of the next."""
     attempt, correction = config.generate.sampling.max_tokens, config.correct.sampling.max_tokens
     max_model_len = config.engines.max_model_len
-    if attempt >= max_model_len:
-        yield f"generate.sampling.max_tokens = {attempt}: must be below engines.max_model_len = {max_model_len}"
-    elif attempt + correction >= max_model_len:
+    if attempt + correction >= max_model_len:
         yield (
-            f"correct.sampling.max_tokens = {correction}: must, together with an attempt of "
-            f"generate.sampling.max_tokens = {attempt}, be below engines.max_model_len = {max_model_len}"
+            f"generate.sampling.max_tokens = {attempt} and correct.sampling.max_tokens = {correction}: must together "
+            f"be below engines.max_model_len = {max_model_len}, since a correction is written after an attempt"
         )
 
 

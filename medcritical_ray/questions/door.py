@@ -1,6 +1,7 @@
 """The door for questions: every row is checked here once, and what came through is trusted afterwards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from medcritical_ray.records import LETTERS, Option, Question
@@ -23,6 +24,21 @@ class BadRow:
 
 class RowFault(ValueError):
     """Why a row makes no question, in the words of a BadRow's reason."""
+
+
+@contextmanager
+def told_by_field(field: str) -> Iterator[None]:
+    """Has what cannot be read of a row be told by the field that it is of."""
+    try:
+        yield
+    except RowFault:
+        raise
+    except ValueError:
+        raise RowFault(of_no_known_form(field)) from None
+
+
+def of_no_known_form(field: str) -> str:
+    return f"{field} of no known form"
 
 
 def sorted_letters(letters: str) -> str:
@@ -58,6 +74,7 @@ def _is_no_unicode(question: Question) -> bool:
 _FAULTS: tuple[tuple[str, Callable[[Question], bool]], ...] = (
     (UNREADABLE_ROW, _is_no_unicode),
     ("no stem", lambda question: not question.stem.strip()),
+    ("no options", lambda question: not question.options),
     ("too few options", lambda question: len(question.options) < MIN_OPTIONS),
     ("too many options", lambda question: len(question.options) > len(LETTERS)),
     ("option letter not A to J", lambda question: not set(_letters(question)) <= set(LETTERS)),

@@ -78,7 +78,7 @@ def _nothing_usable(path: Path | str, bad_rows: list[BadRow]) -> str:
     if not bad_rows:
         return f"{path} has no rows; give a file with questions"
     reasons = f"{_told(Counter(row.reason for row in bad_rows))}; the first: row {bad_rows[0].row}"
-    return f"{path} has no usable question among its {len(bad_rows)} rows ({reasons}); check its content and format"
+    return f"{path} has no usable question among its {len(bad_rows):,} rows ({reasons}); check its content and format"
 
 
 def _told(reasons: dict[str, int]) -> str:

@@ -38,7 +38,7 @@ def stem_hash(stem: str) -> str:
 def draw(questions: Sequence[Question], count: int, seed: int, name: str) -> list[Question]:
     """`count` questions of a file that is a split by itself. Raises UserError if there are not as many."""
     if len(questions) < count:
-        raise UserError(f"questions.num_{name} = {count}: questions.{name}_path has only {len(questions)} questions")
+        raise UserError(f"questions.num_{name} = {count}: questions.{name}_path has only {len(questions):,} questions")
     return random.Random(f"draw {name} {seed}").sample(questions, count)
 
 
@@ -56,12 +56,21 @@ def split_questions(questions: Iterable[Question], *, num_train: int, num_dev: i
     remaining = iter(groups)
     test, dev, train = (_take(remaining, count) for count in (num_test, num_dev, num_train))
     if (len(train), len(dev), len(test)) != (num_train, num_dev, num_test):
-        raise UserError(
-            f"questions.num_train = {num_train}, num_dev = {num_dev} and num_test = {num_test} need "
-            f"{num_train + num_dev + num_test} questions that share no stem between them, but there are only "
-            f"{num_questions} questions with {len(groups)} different stems: lower them or give more questions"
-        )
+        wanted = {"num_train": num_train, "num_dev": num_dev, "num_test": num_test}
+        raise UserError(_too_few({name: num for name, num in wanted.items() if num}, num_questions, len(groups)))
     return Splits(train=train, dev=dev, test=test)
+
+
+def _too_few(wanted: dict[str, int], num_questions: int, num_stems: int) -> str:
+    """Of the splits that are drawn from this file, and not of those that have files, and counts, of their own."""
+    *others, last = [f"{name} = {num}" for name, num in wanted.items()]
+    if not others:
+        return f"questions.{last}: there are only {num_questions:,} questions for it: lower it or give more questions"
+    return (
+        f"questions.{', '.join(others)} and {last} need {sum(wanted.values()):,} questions that share no stem between "
+        f"them, but there are only {num_questions:,} questions with {num_stems:,} different stems: lower them or give "
+        "more questions"
+    )
 
 
 def _by_stem(questions: Iterable[Question]) -> list[list[Question]]:

@@ -74,7 +74,7 @@ class RunDirectory:
         cls.check_new(path, resume_command)
         run = cls(path, new_lock(path), keeper)
         write_json(run.record_file, record)
-        run._note("run created", run.record_file, command=resume_command, directory=str(Path.cwd()))
+        run._note("run created", run.record_file, **run.whence(resume_command))
         run.keep()
         return run
 
@@ -106,8 +106,7 @@ class RunDirectory:
             changes=changes,
             code_version=record.code_version,
             packages=record.packages,
-            command=resume_command,
-            directory=str(Path.cwd()),
+            **run.whence(resume_command),
         )
         run.keep()
         return run
@@ -121,6 +120,10 @@ class RunDirectory:
         changes = check_resumable(cls(path).record(), record)
         new_lock(path).close()
         return changes
+
+    def whence(self, command: str) -> dict[str, str]:
+        """What an event says of the command that goes on with the run: where it is typed, and where the run lies."""
+        return {"command": command, "directory": str(Path.cwd()), "path": str(self.path.absolute())}
 
     def exists(self) -> bool:
         return self.record_file.exists()

@@ -1,14 +1,15 @@
-"""The files that a config names: whether they are there, and hashes that tell a run's from others."""
+"""The files that a config names: whether they are there, or can be written, and what tells a run's from others."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from medcritical_ray.config import Config
+from medcritical_ray.config import Config, RunConfig
 from medcritical_ray.errors import UserError
-from medcritical_ray.files import sha256_of
+from medcritical_ray.files import sha256_of, why_unwritable
 from medcritical_ray.model_files import hash_of_weights
+from medcritical_ray.store.locations import runs_root
 from medcritical_ray.teaching.distilled import TEMPLATES
 
 QUESTION_KEYS = {"train": "path", "dev": "dev_path", "test": "test_path"}
@@ -29,8 +30,8 @@ def check_question_files(config: Config) -> None:
 
 
 def check_files(config: Config) -> None:
-    """As `check_question_files`, of all files and directories that the config names."""
-    problems = [*_missing_question_files(config)]
+    """As `check_question_files`, of all files and directories that the config names, that of runs among them."""
+    problems = [*_unwritable_runs(config.run), *_missing_question_files(config)]
     directories = {
         "student.path": (config.student.path, "that of a downloaded Hugging Face model"),
         "teacher.path": (config.teacher.path, "one that `distill` wrote"),
@@ -58,6 +59,11 @@ def _missing_question_files(config: Config) -> Iterator[str]:
             yield f"questions.{QUESTION_KEYS[name]} = {path}: is a directory: must be a file of questions"
         elif not path.exists():
             yield f"questions.{QUESTION_KEYS[name]} = {path}: no such file"
+
+
+def _unwritable_runs(run: RunConfig) -> Iterator[str]:
+    if refusal := why_unwritable(runs_root(run.directory) / run.name / "run.json"):
+        yield f"run.directory = {run.directory}: {refusal}"
 
 
 def _refuse(problems: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from medcritical_ray.clinic.exam import Split, make_questions
 from medcritical_ray.clinic.world import load_world
 from medcritical_ray.config import Config
-from medcritical_ray.errors import told_by_key
+from medcritical_ray.errors import Problems, told_by_key
 from medcritical_ray.files import read_json, write_json
 from medcritical_ray.question_set import QuestionSet
 from medcritical_ray.questions import (
@@ -42,13 +42,15 @@ class PreparedQuestions:
 
 
 def prepare_questions(config: Config) -> PreparedQuestions:
-    """Reads or makes all questions, in memory. Raises UserError if there are not as many as the config asks for."""
+    """Reads or makes all questions, in memory. Raises UserError, for all files together, if there are not as many as
+    the config asks for."""
     check_question_files(config)
-    quarantine, wanted = Quarantine(), config.questions
+    quarantine, wanted, problems = Quarantine(), config.questions, Problems()
     files = {}
     for name, path in question_files(config).items():
-        with told_by_key(f"questions.{QUESTION_KEYS[name]}"):
+        with problems, told_by_key(f"questions.{QUESTION_KEYS[name]}"):
             files[name] = list(quarantine.admit(path, read_questions(path, wanted.format, wanted.map)))
+    problems.refuse()
     kept = files if wanted.keep_shared_stems else _kept_apart(files)
     splits = _clinic_splits(config) if wanted.kind == "clinic" else _file_splits(config, kept)
     contamination = Contamination(
@@ -69,19 +71,22 @@ def _kept_apart(files: dict[str, list[Question]]) -> dict[str, list[Question]]:
 
 def _file_splits(config: Config, files: dict[str, list[Question]]) -> Splits:
     """Dev and test are drawn from files of their own where there are any, else from the file of training questions."""
-    wanted, seed = config.questions, config.run.seed
-    drawn = split_questions(
-        files["train"],
-        num_train=wanted.num_train,
-        num_dev=0 if wanted.dev_path else wanted.num_dev,
-        num_test=0 if wanted.test_path else wanted.num_test,
-        seed=seed,
-    )
-    return Splits(
-        train=drawn.train,
-        dev=draw(files["dev"], wanted.num_dev, seed, "dev") if wanted.dev_path else drawn.dev,
-        test=draw(files["test"], wanted.num_test, seed, "test") if wanted.test_path else drawn.test,
-    )
+    wanted, seed, problems = config.questions, config.run.seed, Problems()
+    splits = {}
+    with problems:
+        splits = split_questions(
+            files["train"],
+            num_train=wanted.num_train,
+            num_dev=0 if wanted.dev_path else wanted.num_dev,
+            num_test=0 if wanted.test_path else wanted.num_test,
+            seed=seed,
+        ).by_name()
+    for name, count in (("dev", wanted.num_dev), ("test", wanted.num_test)):
+        if name in files:
+            with problems:
+                splits[name] = draw(files[name], count, seed, name)
+    problems.refuse()
+    return Splits(**splits)
 
 
 def write_prepared(prepared: PreparedQuestions, run: RunDirectory) -> None:

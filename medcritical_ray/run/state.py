@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from os.path import realpath
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +16,12 @@ from medcritical_ray.engines.fleet import ENGINE_DIED, ENGINE_RETIRED
 from medcritical_ray.errors import Stopped, UserError
 from medcritical_ray.run.directory import STAGE_ONE, RunDirectory
 from medcritical_ray.run.iterations import decisions
+from medcritical_ray.store.locations import is_uri, runs_root
 
 State = Literal["finished", "in progress", "failed", "stopped"]
 
 _FAILED, _STOPPED, _STAGE_ONE_ALONE = "run failed", "run stopped", "stage 1 alone"
+_OF_ONE_RUN = ("medcritical demo", "medcritical self-play", "medcritical sft")
 _BEGINS = ("run created", "run resumed")
 _ENDS: dict[str, State] = {
     "phase failed": "failed",
@@ -31,7 +34,8 @@ _ENDS: dict[str, State] = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
     """`iteration` and `phase` are the last that were done or that failed; `cause` is why a run ended early, where
-    somebody could say; `holder` who works on it now; `command` goes on with it, from any directory.
+    somebody could say; `holder` who works on it now; `command` goes on with it where it lies, from any directory, if
+    one can; `moved_from` is where it lay when it was last worked on, if that is another place.
 
     `num_resumed` counts the processes after the first that got a phase done; `num_engine_deaths` and
     `num_engines_retired` are those of all processes. `time` is that of the last event: ISO 8601, in UTC.
@@ -43,6 +47,7 @@ class RunState:
     cause: str = ""
     holder: str = ""
     command: str = ""
+    moved_from: str = ""
     num_resumed: int = 0
     num_engine_deaths: int = 0
     num_engines_retired: int = 0
@@ -59,6 +64,7 @@ class _Event(BaseModel):
     cause: str = ""
     command: str = ""
     directory: str = ""
+    path: str = ""
 
 
 def run_state(run: RunDirectory) -> RunState:
@@ -69,6 +75,8 @@ def run_state(run: RunDirectory) -> RunState:
     end = next((each for each in reversed(processes[-1]) if each.event in _ENDS), None)
     phase = next((each for each in reversed(events) if each.event in ("phase done", "phase failed")), _Event())
     holder = "" if end else _holder(run)
+    last = next((each for each in reversed(events) if each.command), _Event())
+    moved_from = _moved_from(run, last)
     state: State = _ENDS[end.event] if end else "in progress" if holder else "stopped"
     return RunState(
         state="finished" if run.summary_file.exists() else state,
@@ -76,7 +84,8 @@ def run_state(run: RunDirectory) -> RunState:
         phase=phase.phase,
         cause=end.cause if end else "",
         holder=holder,
-        command=next((_from_anywhere(each) for each in reversed(events) if each.command), ""),
+        command=_from_anywhere(last, _command_here(run, last) if moved_from else last.command),
+        moved_from=moved_from,
         num_resumed=sum(any(each.event == "phase done" for each in process) for process in processes[1:]),
         num_engine_deaths=sum(each.event == ENGINE_DIED for each in events),
         num_engines_retired=sum(each.event == ENGINE_RETIRED for each in events),
@@ -101,7 +110,7 @@ def _who_stopped(error: BaseException) -> str:
 
 def note_stage_one_alone(run: RunDirectory, command: str) -> None:
     """Has a run's events say that no more than stage 1 was asked for, and which command plays on."""
-    run.append_event(_STAGE_ONE_ALONE, cause="as asked, after stage 1", command=command, directory=str(Path.cwd()))
+    run.append_event(_STAGE_ONE_ALONE, cause="as asked, after stage 1", **run.whence(command))
 
 
 def adopted_version(run: RunDirectory) -> int:
@@ -119,12 +128,30 @@ def _events(run: RunDirectory) -> Iterator[_Event]:
             yield _Event.model_validate(event)
 
 
-def _from_anywhere(event: _Event) -> str:
-    """The command of an event, preceded by the way to the directory that its paths start from."""
+def _moved_from(run: RunDirectory, event: _Event) -> str:
+    """Where the run lay at an event, if that is another place; every machine has its own for a store's working copy."""
+    places = {event.path} if event.path else set()
+    with suppress(UserError, KeyError, TypeError):
+        of_run = run.record().config["run"]
+        if is_uri(of_run["directory"]):
+            places.add(str(runs_root(of_run["directory"]) / of_run["name"]))
+    return "" if not event.path or realpath(run.path) in map(realpath, places) else event.path
+
+
+def _command_here(run: RunDirectory, event: _Event) -> str:
+    """The command that goes on with a run in another place than it did at the event; none if its directory has another
+    name now, or belongs to a command that has more than one run."""
+    if run.path.absolute().name != Path(event.path).name or not event.command.startswith(_OF_ONE_RUN):
+        return ""
+    return f"{event.command} --set {shlex.quote(f'run.directory={run.path.absolute().parent}')}"
+
+
+def _from_anywhere(event: _Event, command: str) -> str:
+    """A command of an event, preceded by the way to the directory that its paths start from."""
     directory = Path(event.directory)
-    if not event.directory or directory == Path.cwd() or not directory.is_dir():
-        return event.command
-    return f"cd {shlex.quote(event.directory)} && {event.command}"
+    if not command or not event.directory or directory == Path.cwd() or not directory.is_dir():
+        return command
+    return f"cd {shlex.quote(event.directory)} && {command}"
 
 
 def _holder(run: RunDirectory) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medcritical_ray.errors import MedCriticalError
+from medcritical_ray.serving.model_ids import SELF_CORRECT
 
 RETRY_AFTER_S = 1
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
@@ -41,9 +42,11 @@ def wrong_key() -> Refusal:
     return Refusal(status=401, message="Wrong or missing API key: send it as 'Bearer KEY'.", code="invalid_api_key")
 
 
-def unknown_model(name: str, known: list[str], *, is_pruned: bool = False) -> Refusal:
+def unknown_model(name: str, known: list[str], *, is_pruned: bool = False, has_corrected: bool = False) -> Refusal:
+    """`has_corrected`: whether each of the known ones is listed with its answers corrected, too."""
     fault = "was pruned, as run.keep_policies has it" if is_pruned else "does not exist"
-    message = f"The model {name[:80]!r} {fault}: /v1/models lists {', '.join(known)}."
+    listed = ", ".join(known) + (f", and each of these with {SELF_CORRECT} behind it" if has_corrected else "")
+    message = f"The model {name[:80]!r} {fault}: /v1/models lists {listed}."
     return Refusal(status=404, message=message, param="model", code="model_not_found")
 
 

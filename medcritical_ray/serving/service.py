@@ -125,7 +125,8 @@ class Service:
         model = read_model_id(name)
         if model is None or (model.version is not None and not self._store.is_complete(model.version)):
             is_pruned = model is not None and model.version is not None and self._store.is_pruned(model.version)
-            raise Refused(unknown_model(name, list(self._names()), is_pruned=is_pruned))
+            known = list(self._names())
+            raise Refused(unknown_model(name, known, is_pruned=is_pruned, has_corrected=self.has_chat))
         if model.version in self._unusable:
             raise Refused(_unusable(model))
         return model

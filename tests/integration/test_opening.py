@@ -17,9 +17,8 @@ from medcritical_ray.run.record import record_of
 from medcritical_ray.run.state import run_state
 
 
-@pytest.mark.parametrize("how", [["--dry-run"], []])
 def test_a_teacher_with_nothing_to_say_is_told_before_anything_starts(
-    how: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     options = lettered(["yes", "no"])
     questions = [Question(id=f"q{n}", source="s", stem=f"Is it {n}?", options=options, key="A") for n in range(20)]
@@ -43,7 +42,7 @@ def test_a_teacher_with_nothing_to_say_is_told_before_anything_starts(
         """
     )
     monkeypatch.chdir(tmp_path)
-    assert main(["self-play", "--config", "my.toml", *how]) == 2
+    assert main(["self-play", "--config", "my.toml"]) == 2
     message = capsys.readouterr().err
     assert "has no template that reaches the key for any of the 10 questions of stage 1" in message
     assert not (tmp_path / "runs").exists()
@@ -104,7 +103,7 @@ def test_a_refused_resume_leaves_the_run_and_why_it_failed_as_they_were(tmp_path
         assert [event["event"] for event in run.events()][-1] == "run resumed"
 
 
-@pytest.mark.parametrize("command", [["self-play", "--dry-run"], ["self-play"], ["study", "--out", "study"]])
+@pytest.mark.parametrize("command", [["self-play"], ["study", "--out", "study"]])
 def test_a_wrong_key_of_the_model_that_corrects_fails_before_any_work(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

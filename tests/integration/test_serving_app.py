@@ -351,7 +351,8 @@ def test_a_pruned_policy_is_refused_and_not_listed_and_the_others_are_served(run
         refused = await ask(client, model="v0001")
         assert refused.status_code == 404
         assert refused.json()["error"]["message"] == (
-            "The model 'v0001' was pruned, as run.keep_policies has it: /v1/models lists v0000, v0002, latest."
+            "The model 'v0001' was pruned, as run.keep_policies has it: /v1/models lists v0000, v0002, latest, "
+            "and each of these with :self-correct behind it."
         )
         assert (await ask(client, model="v0002")).status_code == 200
 

@@ -189,6 +189,9 @@ def test_an_error_that_nobody_meant_keeps_its_traceback():
         run_job(raising(ZeroDivisionError()), [])
 
 
+BASE_STUDENT = Path(__file__).parents[2] / "medcritical_ray" / "clinic" / "base_student"
+QUESTION = """{"stem": "Is it?", "key": "A", "labels": {"ward": "3"},
+"options": [{"letter": "A", "text": "yes"}, {"letter": "B", "text": "no"}]}""".replace("\n", " ")
 STUDENT_IS_GONE = """[questions]
 kind = "file"
 path = "exam.csv"
@@ -213,11 +216,20 @@ path = "model"
         ),
         ("sft --config .", ".: is a directory: must be a TOML file"),
         ("evaluate --policy v0003 --questions exam.csv --out r.json", "v0003: no such directory"),
+        (
+            f"evaluate --policy {BASE_STUDENT} --questions own.jsonl --out r.json --by nope",
+            "--by nope: no question has that label; there are: ward",
+        ),
         ("serve --run runs/my", "no run there"),
+        ("demo --set run.directory=my.toml", "run.directory = my.toml: cannot be written below "),
+        ("demo --set run.directory=/proc/foo", "run.directory = /proc/foo: cannot be written below /proc: "),
+        ("train-base --out my.toml", "--out my.toml exists: choose another directory"),
+        ("train-base --out my.toml/student", "--out my.toml/student: cannot be written below "),
     ],
 )
 def test_what_files_alone_tell_is_told_before_anything_heavy_is_imported(words: str, told: str, tmp_path: Path):
     (tmp_path / "my.toml").write_text(STUDENT_IS_GONE)
+    (tmp_path / "own.jsonl").write_text(QUESTION)
     script = f"import sys, jobs.cli as c\nprint(c.main({words.split()}), *{{n.partition('.')[0] for n in sys.modules}})"
     path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(

@@ -224,13 +224,15 @@ def test_a_source_with_share_zero_demands_nothing():
 
 def test_an_attempt_must_be_shorter_than_the_context():
     values = {"generate": {"sampling": {"max_tokens": 256}}, "engines": {"max_model_len": 256}}
-    assert "generate.sampling.max_tokens = 256: must be below engines.max_model_len = 256" in problems_of(values)
+    told = problems_of(values)
+    assert "generate.sampling.max_tokens = 256 and correct.sampling.max_tokens = 1024: must together be below " in told
+    assert "engines.max_model_len = 256" in told
 
 
 def test_a_correction_must_fit_the_context_together_with_its_attempt():
     sampling = {"sampling": {"max_tokens": 128}}
     values = {"generate": sampling, "correct": sampling, "engines": {"max_model_len": 256}}
-    assert "correct.sampling.max_tokens = 128: must, together with an attempt" in problems_of(values)
+    assert "max_tokens = 128 and correct.sampling.max_tokens = 128: must together be below" in problems_of(values)
 
 
 def test_an_engine_splits_its_weights_over_no_more_gpus_than_it_has():

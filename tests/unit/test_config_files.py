@@ -237,3 +237,22 @@ def test_what_may_come_of_a_faulty_key_alone_is_not_told(config_file: Path):
     text = "generate.sampling.max_tokens = -5\ncorrect.sampling.max_tokens = 8\nengines.max_model_len = 64\n"
     message = message_of(config_file, text)
     assert message == "my.toml: generate.sampling.max_tokens = -5: must be greater than or equal to 1"
+
+
+def test_what_does_not_fit_together_is_told_but_for_what_names_a_faulty_key(config_file: Path):
+    text = "generate.sampling.max_tokens = -5\nengines.max_model_len = 64\nengines.required_engines = 7\n"
+    assert message_of(config_file, text) == (
+        "my.toml: generate.sampling.max_tokens = -5: must be greater than or equal to 1; "
+        "my.toml: engines.required_engines = 7: must be at most engines.num_engines = 1"
+    )
+
+
+def test_whoever_follows_every_word_of_a_refusal_is_not_told_of_another(config_file: Path):
+    shares = "pairs.shares = { repair = 1.0 }\npairs.min_agreement = 9\n"
+    told = message_of(config_file, shares)
+    assert (
+        told
+        == "my.toml: correct.num_corrections = 4: must be above pairs.min_agreement = 9 where pairs.shares has 'repair'"
+    )
+    config_file.write_text(f"{shares}correct.num_corrections = 10\n")
+    load_config(config_file, [])

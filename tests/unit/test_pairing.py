@@ -325,7 +325,7 @@ def test_in_step_mode_a_text_that_was_cut_off_at_the_step_to_compare_makes_no_pa
     truncated = written("solve", 0, 0, STOPPED, finished=False)
     assert paired([truncated, *attempts(RIGHT)], OWN.model_copy(update={"mode": "step"})) == (
         [],
-        {"own: rejected ends before the first difference": 1},
+        {"own: rejected text stops before it differs from the chosen one": 1},
     )
 
 
@@ -342,7 +342,7 @@ def test_in_step_mode_stopping_after_right_steps_is_no_step_to_reject():
     stopped = RIGHT.removesuffix("\nAnswer: amoxicillin (C)")
     assert paired(attempts(stopped, RIGHT), OWN.model_copy(update={"mode": "step"})) == (
         [],
-        {"own: rejected ends before the first difference": 1},
+        {"own: rejected text stops before it differs from the chosen one": 1},
     )
 
 

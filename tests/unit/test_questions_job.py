@@ -81,7 +81,10 @@ def test_stems_that_another_file_has_too_are_counted_and_shown(tmp_path: Path, c
     command = ["questions", str(train), "--format", "mapped", "--against", str(test)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert printed.endswith(f"stems in both {train} and {test}: 1\n  train-1 = test-2: Fever?\n")
+    assert printed.splitlines()[-2:] == [
+        f"different stems in both {train} and {test}: 1 (a stem of several questions of a file counts once)",
+        "  train-1 = test-2: Fever?",
+    ]
     assert main([*command, "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)
     assert counts["rows"] == 2
@@ -113,3 +116,24 @@ def test_a_file_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.Captu
 def test_a_file_to_compare_with_must_hold_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["questions", str(DATA / "cmexam_sample.csv"), "--against", str(tmp_path / "gone.csv")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'gone.csv'} does not exist\n"
+
+
+def test_what_a_file_was_taken_for_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "own.csv"
+    path.write_text("q,A,B,right,ward\n您好吗？,好,不好,1,三\nWhich is it?,this,that,0,\n", encoding="gb18030")
+    mapping = [f"--map={each}" for each in ("stem=q", "options=A,B", "key=right", "labels=ward")]
+    assert main(["questions", str(path), *mapping]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "read as mapped in GB18030; Chinese (1), English (1); labels: ward; keys that are numbers count from 0"
+    )
+    assert main(["questions", str(DATA / "cmexam_sample.csv")]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("read as cmexam in UTF-8; Chinese (7); labels: ")
+
+
+def test_options_in_columns_of_their_own_are_mapped_as_the_refusal_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "own.csv"
+    path.write_text("question,A,B,answer\nWhich is it?,this,that,A\n")
+    assert main(["questions", str(path), "--map", "key=answer"]) == 2
+    assert "or one for each option (--map options=A,B,C,D)" in capsys.readouterr().err

@@ -59,3 +59,7 @@ def test_more_training_questions_leave_dev_and_test_as_they_are():
 def test_too_few_questions_are_the_user_s_error():
     with pytest.raises(UserError, match=r"need 31 questions .* only 30 questions with 30 different stems: lower them"):
         split_questions(THIRTY, num_train=20, num_dev=5, num_test=6, seed=0)
+    with pytest.raises(UserError) as caught:
+        split_questions(THIRTY, num_train=40, num_dev=0, num_test=0, seed=0)
+    told = "questions.num_train = 40: there are only 30 questions for it: lower it or give more questions"
+    assert str(caught.value) == told

@@ -98,6 +98,16 @@ def test_too_few_questions_without_shared_ones_are_the_users_to_mend(files: dict
         prepare_questions(config_of(files, num_test=5))
 
 
+def test_every_split_that_lacks_questions_is_told_at_once_and_none_that_nobody_asked_for(files: dict[str, str]):
+    with pytest.raises(UserError) as caught:
+        prepare_questions(config_of(files, num_train=24000, num_dev=1000, num_test=6800))
+    assert str(caught.value) == (
+        "questions.num_train = 24000: there are only 5 questions for it: lower it or give more questions; "
+        "questions.num_dev = 1000: questions.dev_path has only 3 questions; "
+        "questions.num_test = 6800: questions.test_path has only 4 questions"
+    )
+
+
 def test_where_only_test_has_a_file_dev_comes_from_the_training_file(files: dict[str, str]):
     prepared = prepare_questions(config_of({name: files[name] for name in ("path", "test_path")}, num_dev=1))
     assert len({question.stem for question in [*prepared.splits.train, *prepared.splits.dev]}) == 6

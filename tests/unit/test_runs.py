@@ -54,11 +54,17 @@ def root(finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Runs in every state that a process leaves behind, and one whose record is gone."""
     root = tmp_path_factory.mktemp("root")
     shutil.copytree(finished.path, root / "finished")
-    shutil.move(played(root / "a", fails_at=53).path, root / "failed")
-    shutil.move(played(root / "b", killed_at=12).path, root / "interrupted")
+    played(root / "failed", fails_at=53)
+    played(root / "interrupted", killed_at=12)
     shutil.copytree(finished.path, root / "nested" / "damaged")
     (root / "nested" / "damaged" / "run.json").unlink()
     return root
+
+
+def place_of(row: dict) -> str:
+    """Which of them a row is."""
+    run = Path(row["run"])
+    return run.parent.name if run.name == small_config().run.name else run.name
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict]:
@@ -67,7 +73,7 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict]
 
 
 def test_runs_are_listed_with_state_place_and_accuracy(root: Path, capsys: pytest.CaptureFixture[str]):
-    rows = {Path(row["run"]).name: row for row in listed(capsys, root)}
+    rows = {place_of(row): row for row in listed(capsys, root)}
     assert {name: row["state"] for name, row in rows.items()} == {
         "finished": "finished",
         "failed": "failed",
@@ -84,14 +90,14 @@ def test_runs_are_listed_with_state_place_and_accuracy(root: Path, capsys: pytes
 
 
 def test_a_run_says_what_to_do_next(root: Path, capsys: pytest.CaptureFixture[str]):
-    rows = {Path(row["run"]).name: row for row in listed(capsys, root)}
+    rows = {place_of(row): row for row in listed(capsys, root)}
     assert next(iter(rows["finished"]["next"].items())) == (
         "export",
         f"medcritical export --run {root / 'finished'} --out finished-model",
     )
     for name in ("failed", "interrupted"):
         assert next(iter(rows[name]["next"].items())) == ("resume", RESUME_COMMAND)
-        assert rows[name]["next"]["report"] == f"medcritical report {root / name}"
+        assert rows[name]["next"]["report"] == f"medcritical report {rows[name]['run']}"
     assert rows["damaged"]["next"] == {}
     assert rows["damaged"]["cause"] == f"{root / 'nested' / 'damaged'} has no run.json"
 
@@ -99,8 +105,10 @@ def test_a_run_says_what_to_do_next(root: Path, capsys: pytest.CaptureFixture[st
 def test_the_table_has_a_row_and_a_command_for_each_run(root: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["runs", str(root)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count(RESUME_COMMAND) == 2
-    assert f"{root / 'interrupted'}: interrupted (Ctrl-C)" in printed
+    name = small_config().run.name
+    for place in ("failed", "interrupted"):
+        assert f"\n{root / place / name}: {RESUME_COMMAND}\n" in printed
+    assert f"{root / 'interrupted' / name}: interrupted (Ctrl-C)" in printed
     [row] = [line for line in printed.splitlines() if "│ failed" in line]
     assert [cell.strip() for cell in row.split("│")][3:5] == ["2 of 2", "generate"]
 
@@ -110,6 +118,30 @@ def test_a_command_is_given_from_where_it_was_started(finished: RunDirectory, tm
     events = finished.path / "events.jsonl"
     started_in = json.loads(events.read_text().splitlines()[0])["directory"]
     assert run_state(finished).command == f"cd {started_in} && {RESUME_COMMAND}"
+
+
+def test_a_copy_is_resumed_where_it_lies_and_not_where_it_was_copied_from(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    name = small_config().run.name
+    copy = Path(shutil.copytree(root / "failed" / name, tmp_path / "my copies" / name))
+    assert main(["runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{copy}: moved or copied from {root / 'failed' / name}",
+        f"{copy}: {RESUME_COMMAND} --set 'run.directory={tmp_path / 'my copies'}'",
+    ]
+    shutil.move(copy, tmp_path / "renamed")
+    [row] = listed(capsys, tmp_path)
+    assert (row["moved_from"], next(iter(row["next"]))) == (str(root / "failed" / name), "report")
+    assert main(["runs", str(tmp_path)]) == 0
+    told = f"{tmp_path / 'renamed'}: moved or copied from {root / 'failed' / name}: to be resumed, it must lie there"
+    assert told in capsys.readouterr().out
+
+
+def test_a_run_behind_a_link_is_where_it_was_begun(root: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(root / "failed")
+    state = run_state(RunDirectory(tmp_path / "link" / small_config().run.name))
+    assert (state.moved_from, state.command) == ("", RESUME_COMMAND)
 
 
 def test_who_works_on_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -260,12 +292,12 @@ def test_a_damaged_run_is_a_row_that_names_the_file(finished: RunDirectory, tmp_
 
 @pytest.mark.parametrize("torn", [b'{"event": "pha', b"\x00\x00", b"[1, 2]\n", b'{"event": 3, "iteration": "x"}\n'])
 def test_events_that_cannot_be_read_are_passed_over(finished: RunDirectory, tmp_path: Path, torn: bytes):
-    path = tmp_path / "torn"
+    path = tmp_path / finished.path.name
     shutil.copytree(finished.path, path)
     with (path / "events.jsonl").open("ab") as file:
         file.write(torn)
     assert run_row(path).state == "finished"
-    assert run_row(path).progress.command.endswith(RESUME_COMMAND)
+    assert RESUME_COMMAND in run_row(path).progress.command
 
 
 def test_a_run_whose_events_are_gone_is_told_by_its_other_files(finished: RunDirectory, tmp_path: Path):
@@ -302,7 +334,12 @@ def test_where_there_is_no_run_the_way_to_one_is_told(tmp_path: Path, monkeypatc
     assert main(["runs"]) == 0
     assert capsys.readouterr().out == "no run in runs: `medcritical demo` makes one\n"
     assert main(["runs", "gone"]) == 2
-    assert capsys.readouterr().err == "error: gone: no such directory: must be a run, or hold runs\n"
+    assert capsys.readouterr().err == (
+        "error: gone: no such directory: must be the directory of a run, or one that holds runs\n"
+    )
+    Path("README.md").touch()
+    assert main(["runs", "README.md"]) == 2
+    assert capsys.readouterr().err.startswith("error: README.md: is a file: must be the directory of a run")
 
 
 def test_a_hundred_runs_are_listed_within_seconds(finished: RunDirectory, tmp_path: Path, capsys):
@@ -319,3 +356,33 @@ def test_who_interrupts_a_run_is_told_the_command_that_goes_on(tmp_path: Path):
     with game.run, pytest.raises(KeyboardInterrupt) as caught, accounted_for(game.run, "medcritical demo"):
         raise KeyboardInterrupt
     assert caught.value.__notes__ == ["resume with: medcritical demo"]
+
+
+def test_the_help_says_what_verify_does(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["runs", "verify", "--help"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: medcritical runs [-h] [--json] [list | verify] [DIR ...]\n")
+    assert "\n  verify  compare every file of the runs with the hash that was recorded with it" in printed
+
+
+def test_a_report_goes_into_a_directory_that_is_there(
+    finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["report", str(finished.path), "--out", str(tmp_path / "gone" / "x.html")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --out {tmp_path / 'gone' / 'x.html'}: no such directory: {tmp_path / 'gone'}: make it, or choose "
+        "another place\n"
+    )
+    assert not (tmp_path / "gone").exists()
+    assert main(["report", str(finished.path), "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: --out {tmp_path}: is a directory: must be a file\n"
+
+
+def test_counts_in_tables_have_commas(finished: RunDirectory, capsys: pytest.CaptureFixture[str]):
+    summary = json.loads(finished.summary_file.read_text()) | {"num_test": 6811}
+    summary["pairs"][0]["made"] = {"own": 12345}
+    print_summary(wide_console(), summary)
+    printed = capsys.readouterr().out
+    assert "Accuracy on 6,811 test questions" in printed
+    assert "12,345" in printed

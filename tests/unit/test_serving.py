@@ -104,6 +104,11 @@ def test_more_texts_are_refused():
     assert (caught.value.refusal.status, caught.value.refusal.param) == (400, "n")
 
 
+def test_an_unknown_model_is_told_of_those_whose_answers_are_corrected_where_they_are_listed():
+    message = unknown_model("gpt", ["v0000", "latest"], has_corrected=True).message
+    assert message.endswith("/v1/models lists v0000, latest, and each of these with :self-correct behind it.")
+
+
 def test_a_refusal_has_the_form_of_the_api():
     assert unknown_model("gpt", ["v0000", "latest"]).body() == {
         "error": {

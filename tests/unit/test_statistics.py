@@ -2,6 +2,7 @@ import pytest
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.statistics import (
+    Mean,
     Proportion,
     answer_entropy_bits,
     compare,
@@ -48,7 +49,7 @@ def test_pass_at_more_than_was_sampled_is_refused():
 
 
 def test_a_proportion_is_written_with_its_interval_and_count():
-    assert str(Proportion(573, 1000)) == "57.3 % [54.2, 60.3] (n=1000)"
+    assert str(Proportion(573, 1000)) == "57.3 % [54.2, 60.3] (n=1,000)"
 
 
 def test_a_proportion_becomes_plain_values():
@@ -106,3 +107,25 @@ def test_the_gain_over_seeds_takes_a_question_with_all_its_seeds_for_one_item():
     assert once.p_value < 0.01
     assert gain_over_seeds([strong], [weak]).gain == pytest.approx(-10 / 60)
     assert gain_over_seeds([weak], [weak]).p_value == 1.0
+
+
+def test_the_interval_of_a_mean_of_samples_stays_within_zero_and_one():
+    few = Mean.of_samples([0.25, 0.0, 0.0], 4)
+    assert (few.value, few.n) == (pytest.approx(1 / 12), 3)
+    assert (few.low, few.high) == (pytest.approx(0.0041, abs=5e-5), pytest.approx(0.6685, abs=1e-3))
+    for shares in ([0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.75]):
+        mean = Mean.of_samples(shares, 4)
+        assert 0.0 <= mean.low <= mean.value <= mean.high <= 1.0
+        assert mean.low < mean.high
+    assert (Mean.of_samples([0.5], 4).low, Mean.of_samples([0.5], 4).high) == (0.0, 1.0)
+    assert (Mean.of([0.9, 1.0]).high, Mean.of([0.0, 0.1]).low) == (1.0, 0.0)
+
+
+def test_with_one_sample_of_each_of_many_questions_it_is_wilson_s():
+    mean = Mean.of_samples([1.0] * 600 + [0.0] * 400, 1)
+    assert (mean.low, mean.high) == pytest.approx(wilson_interval(600, 1000), abs=1e-4)
+
+
+def test_samples_of_one_question_that_agree_tell_no_more_than_one():
+    shares = [1.0] * 6 + [0.0] * 4
+    assert Mean.of_samples(shares, 8).to_dict() == pytest.approx(Mean.of_samples(shares, 1).to_dict())

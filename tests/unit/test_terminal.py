@@ -55,11 +55,16 @@ def test_what_engines_do_is_told_and_noted_and_other_events_are_noted_alone(cons
     with TerminalProgress(console) as progress:
         note = progress.noted(lambda event, **fields: events.append((event, fields)))
         note(ENGINES_START, role="generator", num_engines=2)
+        note(ENGINES_START, role="corrector", num_engines=1)
         note(ENGINE_DIED, engine="demo/generator-0", version=1, deaths=1, cause="no answer")
         note("report not written", cause="no space")
-    assert written.getvalue().split("\n")[:2] == ["starting 2 engines (generator)", "demo/generator-0 died: no answer"]
+    assert written.getvalue().split("\n")[:3] == [
+        "starting 2 engines (generator)",
+        "starting 1 engine (corrector)",
+        "demo/generator-0 died: no answer",
+    ]
     assert "no space" not in written.getvalue()
-    assert [event for event, _ in events] == [ENGINES_START, ENGINE_DIED, "report not written"]
+    assert [event for event, _ in events] == [ENGINES_START, ENGINES_START, ENGINE_DIED, "report not written"]
 
 
 def test_a_run_ends_with_its_report_and_what_to_do_next(

@@ -2,17 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from medcritical_ray.errors import UserError
 from medcritical_ray.formats import Format
-from medcritical_ray.questions.door import DUPLICATE_ID, UNREADABLE_ROW, BadRow, RowFault, fault_of
+from medcritical_ray.questions.door import DUPLICATE_ID, UNREADABLE_ROW, BadRow, RowFault, fault_of, of_no_known_form
 from medcritical_ray.questions.readers import native, pubmedqa
-from medcritical_ray.questions.readers.columns import Columns, first_number, listed, mapped_columns
+from medcritical_ray.questions.readers.columns import Columns, are_numbers, first_number, listed, mapped_columns
 from medcritical_ray.questions.readers.exams import EXAMS
-from medcritical_ray.questions.readers.rows import Row, column_names, rows_of
+from medcritical_ray.questions.readers.rows import Row, column_names, encoding_of, rows_of
 from medcritical_ray.records import Question
 
 ToQuestion = Callable[[Mapping[str, Any], str], Question]
@@ -42,27 +45,50 @@ def read_questions(
     return _questions(path, rows_of(path), _to_question(path, format, mapping or {}))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a file is taken for: its format, the encoding of its text, and where its keys begin to count; None of a file
+    that is no text, and of one whose keys are no numbers."""
+
+    format: str
+    encoding: str | None
+    first_number: int | None
+
+
+def how_read(path: Path, format: Format, mapping: Mapping[str, str]) -> Reading:  # noqa: A002
+    """What `read_questions` takes a file for, which is no empty one. Raises UserError as it does."""
+    name, columns = _taken_for(path, format, mapping, column_names(path))
+    keys = [row.get(columns.key) for row in rows_of(path) if row] if columns else []
+    start = first_number(keys) if are_numbers(keys) else None
+    return Reading(format=name, encoding=encoding_of(path), first_number=start)
+
+
 def _to_question(path: Path, format: Format, mapping: Mapping[str, str]) -> ToQuestion:  # noqa: A002
     found = column_names(path)
     if not found:
         return native.question_of  # an empty file has any format: whoever reads it sees that it is empty
+    name, columns = _taken_for(path, format, mapping, found)
+    if columns is None:
+        return pubmedqa.question_of if name == "pubmedqa" else native.question_of
+    start = first_number(row.get(columns.key) for row in rows_of(path) if row)
+    return partial(columns.question_of, source=name, first_number=start)
+
+
+def _taken_for(
+    path: Path,
+    format: Format,  # noqa: A002
+    mapping: Mapping[str, str],
+    found: list[str],
+) -> tuple[str, Columns | None]:
+    """The name of the format, and the columns unless it has a reader of its own. Raises UserError if a column is
+    missing, or if no format has these."""
     if twice := [name for name, count in Counter(found).items() if name.strip() and count > 1]:
         raise UserError(f"{path} has two columns called {listed(twice)}: rename one, since a row can keep but one")
     if mapping or format == "mapped":
-        return _by_columns(path, mapped_columns(path, mapping, found), "mapped")
+        return "mapped", mapped_columns(path, mapping, found)
     name = _detect(path, found) if format == "auto" else format
     _check_columns(path, found, name)
-    match name:
-        case "native":
-            return native.question_of
-        case "pubmedqa":
-            return pubmedqa.question_of
-    return _by_columns(path, EXAMS[name], name)
-
-
-def _by_columns(path: Path, columns: Columns, source: str) -> ToQuestion:
-    start = first_number(row.get(columns.key) for row in rows_of(path) if row)
-    return partial(columns.question_of, source=source, first_number=start)
+    return name, EXAMS.get(name)
 
 
 def _detect(path: Path, found: list[str]) -> str:
@@ -71,7 +97,7 @@ def _detect(path: Path, found: list[str]) -> str:
             return name
     raise UserError(
         f"cannot tell the format of {path}, whose columns are {listed(found)}: name its format, or map its columns "
-        "(questions.map, --map stem=… --map options=… --map key=…)"
+        "(questions.map, --map stem=… --map options=… --map key=…; where each option has one: --map options=A,B,C,D)"
     )
 
 
@@ -99,6 +125,8 @@ def _question(row: Row | None, to_question: ToQuestion, question_id: str) -> Que
         return to_question(row, question_id) if row is not None else UNREADABLE_ROW
     except RowFault as fault:
         return str(fault)
+    except ValidationError as error:
+        return of_no_known_form(str(error.errors()[0]["loc"][0]))
     except ValueError:
         return UNREADABLE_ROW
 

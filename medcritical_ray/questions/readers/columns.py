@@ -10,7 +10,7 @@ from typing import Any
 
 from medcritical_ray.errors import UserError
 from medcritical_ray.files import parse_json
-from medcritical_ray.questions.door import AMBIGUOUS_KEY, RowFault, one_line_option, sorted_letters
+from medcritical_ray.questions.door import AMBIGUOUS_KEY, RowFault, one_line_option, sorted_letters, told_by_field
 from medcritical_ray.records import LETTERS, Option, Question, lettered
 
 _KNOWN_NAMES: dict[str, tuple[str, ...]] = {
@@ -62,21 +62,27 @@ class Columns:
         return frozenset({self.stem, *self.options, self.key})
 
     def question_of(self, row: Mapping[str, Any], question_id: str, source: str, first_number: int) -> Question:
-        """The question of a row, unchecked. Raises ValueError if a value has a form that is not known, and RowFault if
-        its key may be either of two options."""
-        options = _options(row, self.options)
+        """The question of a row, unchecked. Raises RowFault if a value has a form that is not known, or if its key may
+        be either of two options."""
+        with told_by_field("options"):
+            options = _options(row, self.options)
         key = row.get(self.key)
         if not self.key_is_number and _is_ambiguous(key, options, first_number):
             raise RowFault(AMBIGUOUS_KEY)
-        return Question(
-            id=_text(row.get(self.id)) if self.id and row.get(self.id) not in (None, "") else question_id,
-            source=source,
-            stem=self._prose(row, self.stem).partition(self.stem_end or "\0")[0].strip(),
-            options=options,
-            key=key_letters(key, options, first_number),
-            explanation=(self._prose(row, self.explanation) or None) if self.explanation else None,
-            labels={name: label for name in self.labels if (label := _text(row.get(name)))},
-        )
+        with told_by_field("key"):
+            letters = key_letters(key, options, first_number)
+        with told_by_field("stem"):
+            stem = self._prose(row, self.stem).partition(self.stem_end or "\0")[0].strip()
+        with told_by_field("id, explanation or label"):
+            return Question(
+                id=_text(row.get(self.id)) if self.id and row.get(self.id) not in (None, "") else question_id,
+                source=source,
+                stem=stem,
+                options=options,
+                key=letters,
+                explanation=(self._prose(row, self.explanation) or None) if self.explanation else None,
+                labels={name: label for name in self.labels if (label := _text(row.get(name)))},
+            )
 
     def _prose(self, row: Mapping[str, Any], column: str) -> str:
         text = _text(row.get(column))
@@ -107,7 +113,7 @@ def mapped_columns(path: Path, mapping: Mapping[str, str], found: list[str]) -> 
     for field in ("stem", "options", "key"):
         if not named.get(field):
             raise UserError(
-                f"no column of {path} holds the {field}: map one (--map {field}=…); its columns are {listed(found)}"
+                f"no column of {path} holds the {field}: {_how_to_map(field)}; its columns are {listed(found)}"
             )
     return Columns(
         stem=named["stem"][0],
@@ -125,6 +131,12 @@ def listed(columns: Sequence[str]) -> str:
         name if len(name) <= _NUM_LISTED_CHARS else f"{name[:_NUM_LISTED_CHARS]}…" for name in columns[:_NUM_LISTED]
     )
     return names + (f" and {len(columns) - _NUM_LISTED:,} more" if len(columns) > _NUM_LISTED else "")
+
+
+def _how_to_map(field: str) -> str:
+    if field == "options":
+        return "map one (--map options=…), or one for each option (--map options=A,B,C,D)"
+    return f"map one (--map {field}=…)"
 
 
 def first_number(values: Iterable[Any]) -> int:
@@ -150,6 +162,11 @@ def key_letters(value: Any, options: tuple[Option, ...], first: int) -> str:
     if _LETTERS_ONLY.fullmatch(letters):
         return sorted_letters(re.sub(r"[^A-J]", "", letters))
     return next((option.letter for option in options if option.text == " ".join(text.split())), text and _NO_LETTER)
+
+
+def are_numbers(values: Iterable[Any]) -> bool:
+    """Whether some of a file's keys are numbers of options."""
+    return any(_number(value) is not None for value in values)
 
 
 def _is_ambiguous(key: Any, options: tuple[Option, ...], first: int) -> bool:

@@ -126,6 +126,13 @@ def _text(path: Path) -> Iterator[TextIO]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def encoding_of(path: Path) -> str | None:
+    """The encoding of a file's text, as people call it; None for parquet. Raises UserError if it has none."""
+    if path.suffix.lower() == ".parquet":
+        return None
+    return {"utf-8-sig": "UTF-8", "gb18030": "GB18030"}[_encoding_of(path)]
+
+
 def _encoding_of(path: Path) -> str:
     """UTF-8, with or without byte order mark, or GB18030, in which many Chinese files still are.
 
