@@ -21,7 +21,7 @@ from medcritical_ray.engines.served import ServedPolicy
 from medcritical_ray.errors import RunFailed, WaitTimeout
 
 _LOOK_S = 0.25
-"""Seconds between two looks at what engines do not answer: other engines may wait for it, and a look takes 2 ms."""
+"""Seconds between two looks at what engines do not answer: those of the other role may wait for their turn."""
 
 
 class Fleet:

@@ -49,6 +49,9 @@ class Play:
         self._follows = follows
         self._going_on = self._write()
 
+    def is_about_to_write(self, block: int) -> bool:
+        return self.is_under_way and not part_path(self.directory, block).exists()
+
     def go_on(self) -> None:
         """Looks once for what is written, and waits for it no longer than a moment."""
         next(self._going_on, None)
@@ -90,9 +93,6 @@ class Play:
                 yield None
             under_way[block] = self._turns_of_block(block)
             yield block, [turn.request(self._session.config.run.seed) for turn in under_way[block]]
-
-    def is_about_to_write(self, block: int) -> bool:
-        return self.is_under_way and not part_path(self.directory, block).exists()
 
 
 def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:

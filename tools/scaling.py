@@ -4,6 +4,8 @@ from medcritical_ray.planning.scaling import Cost, Layout, Rates, Work, cost_of
 
 PARAMETERS = 7_615_616_512
 """Of Qwen2.5-7B."""
+ADAPTER_BYTES = 322_961_408
+"""Of rank 32 on all linear layers, in float32, as PEFT saves what was trained."""
 QUESTIONS, ATTEMPTS = 54_497, 8
 WRONG, CHECKED = 0.35, 0.3
 """Shares: of attempts that are wrong and repaired four times, and of right ones that are checked four times."""
@@ -24,7 +26,7 @@ WORK = Work(
     num_epochs=1,
     num_evaluated=6_811 + 1_000,
     num_checked=(6_811 + 1_000) // 2,
-    policy_bytes=162_000_000,
+    policy_bytes=ADAPTER_BYTES,
 )
 RATES = Rates(
     written_tokens_per_s=8_000,
