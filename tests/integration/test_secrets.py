@@ -91,6 +91,23 @@ def page(address: str, path: str) -> bytes:
         return error.read()
 
 
+def ask_with_a_right_key_and_a_wrong_one(port: int) -> None:
+    for key in (SERVE_KEY, f"{SERVE_KEY}-wrong"):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0)
+        with suppress(openai.AuthenticationError):
+            client.chat.completions.create(model="latest", messages=[{"role": "user", "content": "Which?"}])
+
+
+def secrets_in(found: dict[str, bytes]) -> list[tuple[str, str]]:
+    """Name of what was found, and which secret it holds."""
+    return [
+        (name, what)
+        for name, content in found.items()
+        for what, secret in SECRETS.items()
+        if secret.encode() in content
+    ]
+
+
 def test_no_secret_is_left_or_shown_anywhere(store: ObjectStore, tmp_path: Path):
     given = {"OPENAI_API_KEY": KEY, "AWS_SECRET_ACCESS_KEY": STORE_KEY, "AWS_ACCESS_KEY_ID": "an-id"}
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
@@ -120,17 +137,8 @@ def test_no_secret_is_left_or_shown_anywhere(store: ObjectStore, tmp_path: Path)
             )
             assert job.returncode == 0, job.stdout.decode()[-3000:]
             [run] = (cache / "medcritical").glob("*/tiny")
-            served = [
-                sys.executable,
-                "-m",
-                "jobs.serve",
-                "--run",
-                run,
-                "--port",
-                str(port),
-                "--api-key-file",
-                tmp_path / "keys",
-            ]
+            options = ["--run", run, "--port", str(port), "--api-key-file", tmp_path / "keys"]
+            served = [sys.executable, "-m", "jobs.serve", *options]
             ready = f"http://127.0.0.1:{port}/ready"
             log = tmp_path / "serve.log"
             own = [line for line in lines if str(cluster) in line]  # of tests before this one there may be another
@@ -143,10 +151,7 @@ def test_no_secret_is_left_or_shown_anywhere(store: ObjectStore, tmp_path: Path)
                 timeout_s=PATIENCE_S,
                 environment=environment,
             ):
-                for key in (SERVE_KEY, f"{SERVE_KEY}-wrong"):
-                    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0)
-                    with suppress(openai.AuthenticationError):
-                        client.chat.completions.create(model="latest", messages=[{"role": "user", "content": "Which?"}])
+                ask_with_a_right_key_and_a_wrong_one(port)
                 found |= {f"dashboard {path}": page(address, path) for path in PAGES}
             found |= {"the job's output": job.stdout + job.stderr, "serve's output": log.read_bytes()}
             jobs = json.loads(found["dashboard /api/jobs/"])
@@ -159,10 +164,4 @@ def test_no_secret_is_left_or_shown_anywhere(store: ObjectStore, tmp_path: Path)
     assert b"(key)" in b"".join(found[name] for name in found if "reviews" in name), "the server's error is kept"
     assert b"Ray" in found["cluster r.log"]
     assert len(found) > 100
-    held = [
-        (name, what)
-        for name, content in found.items()
-        for what, secret in SECRETS.items()
-        if secret.encode() in content
-    ]
-    assert held == []
+    assert secrets_in(found) == []
