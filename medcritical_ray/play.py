@@ -47,6 +47,7 @@ class Play:
         self._num_blocks = num_blocks
         self._turns_of_block = turns_of_block
         self._follows = follows
+        self._counts: Counter[str] = Counter()
         self._going_on = self._write()
 
     def is_about_to_write(self, block: int) -> bool:
@@ -66,12 +67,13 @@ class Play:
             if num_written > told:
                 told = num_written
                 self._session.progress.advance(label, num_written, self._num_blocks)
-        return count_trajectories(self.directory)
+        return _told(self._counts)
 
     def _write(self) -> Iterator[int]:
         """Yields, whenever others may go on, how many blocks are written so far."""
         self.is_under_way = True
         role, version, policy_dir = self._player
+        self._counts = _count_parts(self.directory)
         num_written = self._num_blocks - len(missing_parts(self.directory, self._num_blocks))
         under_way: dict[int, list[Turn]] = {}
         self._session.team.serve(role, version, policy_dir)
@@ -82,6 +84,8 @@ class Play:
                 turns = under_way.pop(block)
                 trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
                 write_part(self.directory, block, trajectories, Trajectory)
+                for each in trajectories:
+                    _count(self._counts, each.task, each.correct, each.answer, each.num_tokens)
                 num_written += 1
             yield num_written
         self.is_under_way = False
@@ -104,9 +108,22 @@ def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:
 
 def count_trajectories(directory: Path) -> dict[str, Any]:
     """How many trajectories the parts hold, and how many of them have a right answer, a wrong one, or none."""
+    return _told(_count_parts(directory))
+
+
+def _count_parts(directory: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     for part in iter_columns(directory, ("task", "correct", "answer", "num_tokens")):
-        for task, correct, answer in zip(part["task"], part["correct"], part["answer"], strict=True):
-            counts[f"{task}_{'right' if correct else 'wrong' if answer else 'unreadable'}"] += 1
-        counts["num_tokens"] += sum(part["num_tokens"])
-    return {"num_trajectories": count_rows(directory), **dict(sorted(counts.items()))}
+        for row in zip(part["task"], part["correct"], part["answer"], part["num_tokens"], strict=True):
+            _count(counts, *row)
+    return counts
+
+
+def _count(counts: Counter[str], task: str, correct: bool, answer: str, num_tokens: int) -> None:
+    counts["num_trajectories"] += 1
+    counts["num_tokens"] += num_tokens
+    counts[f"{task}_{'right' if correct else 'wrong' if answer else 'unreadable'}"] += 1
+
+
+def _told(counts: Counter[str]) -> dict[str, Any]:
+    return {"num_trajectories": 0, **dict(sorted(counts.items()))}
