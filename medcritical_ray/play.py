@@ -10,7 +10,7 @@ from medcritical_ray.config import SamplingConfig
 from medcritical_ray.game import AskedBlock, Role, Session
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn
-from medcritical_ray.run.tables import count_rows, iter_columns, missing_parts, part_path, write_part
+from medcritical_ray.run.tables import iter_columns, missing_parts, part_path, write_part
 
 
 class Player(NamedTuple):

@@ -13,5 +13,6 @@ MODULES = {
     7: "scheduling",
     8: "pairing",
     9: "start",
+    10: "gpu_training",
 }
 """By the numbers of their rows."""

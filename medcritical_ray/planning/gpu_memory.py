@@ -120,7 +120,7 @@ def engine_memory(config: Config, size: ModelSize) -> EngineMemory:
 
 def trainer_memory(config: Config, size: ModelSize) -> TrainerMemory:
     """Of SFT or DPO, whichever takes more."""
-    both = (_training_memory(config, config.sft, size), _training_memory(config, config.dpo, size))
+    both = (training_memory(config, config.sft, size), training_memory(config, config.dpo, size))
     return max(both, key=lambda memory: memory.needed_gib)
 
 
@@ -160,7 +160,7 @@ def _served_adapter_parameters(config: Config, size: ModelSize) -> float:
     return size.architecture.num_adapter_parameters(served_rank(rank), None)
 
 
-def _training_memory(config: Config, part: SftConfig | DpoConfig, size: ModelSize) -> TrainerMemory:
+def training_memory(config: Config, part: SftConfig | DpoConfig, size: ModelSize) -> TrainerMemory:
     trained, is_full = trained_parameters(part, size), part.method == "full"
     frozen_gib = size.num_parameters * frozen_bytes_per_parameter(config) / GIB
     num_sequences = 2 if isinstance(part, DpoConfig) else 1

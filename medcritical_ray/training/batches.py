@@ -1,24 +1,22 @@
 """Which examples make a step, and their tensors: deterministic by seed, with little padding and bounded memory."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from trl.trainer.dpo_trainer import DataCollatorForPreference
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from torch.nn.utils.rnn import pad_sequence
 
 from medcritical_ray.training.examples import DpoExample, Example, SftExample
 from medcritical_ray.training.packing import Packed, pack
 
 _STEPS_PER_GROUP = 8
-_NO_LABEL = -100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Tensors of one forward pass over B examples, as TRL's collators make them; for DPO, B chosen, then B rejected.
+    """Tensors of one forward pass over B examples, padded on the right; for DPO, B chosen, then B rejected.
 
     `completion_mask` marks the tokens that a likelihood is taken over, and `num_tokens` counts them: for DPO, those of
     the chosen rows. `compared_mask` marks those that a preference is about: all, or all up to the end of a step.
@@ -49,31 +47,26 @@ class Batch:
 
 
 def sft_batch(examples: Sequence[SftExample], pad_token_id: int) -> Batch:
-    rows = [
-        {
-            "input_ids": example.prompt_ids + example.completion_ids,
-            "labels": [_NO_LABEL] * len(example.prompt_ids) + example.completion_ids,
-        }
-        for example in examples
-    ]
-    tensors = DataCollatorForLanguageModeling(pad_token_id)(rows)
-    completion_mask = (tensors["labels"] != _NO_LABEL).long()
-    return _batch({**tensors, "completion_mask": completion_mask}, completion_mask, torch.empty(0), len(examples))
+    return _batch([(example.prompt_ids, example.completion_ids) for example in examples], pad_token_id)
 
 
 def dpo_batch(examples: Sequence[DpoExample], pad_token_id: int) -> Batch:
-    rows = [
-        {"prompt_ids": example.prompt_ids, "chosen_ids": example.chosen_ids, "rejected_ids": example.rejected_ids}
-        for example in examples
-    ]
-    tensors = DataCollatorForPreference(pad_token_id)(rows)
-    known = [example.reference_logps for example in examples if example.reference_logps]
-    compared_mask = tensors["completion_mask"].clone()
+    chosen = [(example.prompt_ids, example.chosen_ids) for example in examples]
+    rejected = [(example.prompt_ids, example.rejected_ids) for example in examples]
+    batch = _batch(chosen + rejected, pad_token_id)
+    compared_mask = batch.completion_mask.clone()
     for row, example in zip(compared_mask[: len(examples)], examples, strict=True):
         end = len(example.prompt_ids) + len(example.chosen_ids)
         row[end - example.num_rest_tokens : end] = 0
-    batch = _batch(tensors, compared_mask, torch.tensor(list(zip(*known, strict=True))), len(examples))
-    return replace(batch, packed=pack(examples, pad_token_id))
+    known = [example.reference_logps for example in examples if example.reference_logps]
+    return replace(
+        batch,
+        compared_mask=compared_mask,
+        reference_logps=torch.tensor(list(zip(*known, strict=True))),
+        num_examples=len(examples),
+        num_tokens=_num_predicted(batch.completion_mask[: len(examples)]),
+        packed=pack(examples, pad_token_id),
+    )
 
 
 def plan_steps(lengths: Sequence[int], num_steps: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -110,14 +103,23 @@ def forward_passes(examples: Sequence[Example], max_tokens: int) -> list[list[Ex
     return passes
 
 
-def _batch(tensors: Mapping[str, Tensor], compared_mask: Tensor, reference_logps: Tensor, num_examples: int) -> Batch:
+def _batch(rows: Sequence[tuple[list[int], list[int]]], pad_token_id: int) -> Batch:
+    """Of prompts and completions, each row an example of its own whose completion counts from end to end."""
+    ids = [torch.tensor(prompt + completion) for prompt, completion in rows]
+    starts = [len(prompt) for prompt, _ in rows]
+    completions = [torch.arange(len(row)) >= start for row, start in zip(ids, starts, strict=True)]
+    completion_mask = pad_sequence(completions, batch_first=True).long()
     return Batch(
-        input_ids=tensors["input_ids"],
-        attention_mask=tensors["attention_mask"],
-        completion_mask=tensors["completion_mask"],
-        compared_mask=compared_mask,
-        reference_logps=reference_logps,
-        num_examples=num_examples,
-        # The first token of a sequence has nothing before it, and no log-probability.
-        num_tokens=int(tensors["completion_mask"][:num_examples, 1:].sum()),
+        input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
+        attention_mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        completion_mask=completion_mask,
+        compared_mask=completion_mask,
+        reference_logps=torch.empty(0),
+        num_examples=len(rows),
+        num_tokens=_num_predicted(completion_mask),
     )
+
+
+def _num_predicted(completion_mask: Tensor) -> int:
+    """The first token of a sequence has nothing before it, and no log-probability."""
+    return int(completion_mask[:, 1:].sum())

@@ -42,8 +42,31 @@ def load_trainable(
     """
     if method == "full":
         return _on(device, load_merged(directory, torch.float32))
-    model = _with_adapter(directory, lora, config_part, _frozen_dtype(device), seed)
+    model = _with_adapter(directory, lora, config_part, frozen_dtype(device), seed)
     return _on(device, model)
+
+
+def frozen_dtype(device: torch.device) -> torch.dtype:
+    """Of weights that are not trained."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def with_new_adapter(model: PreTrainedModel, lora: LoraConfig, seed: int) -> Any:
+    """The model with an adapter whose start is drawn by `seed`, which alone is trained.
+
+    Any, since PEFT's models are no PreTrainedModel to the type checker, though they act as one.
+    """
+    import peft
+
+    torch.manual_seed(seed)
+    adapter = peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules or "all-linear",
+    )
+    return peft.get_peft_model(model, adapter)
 
 
 def use_gradient_checkpointing(model: Any) -> None:
@@ -56,7 +79,7 @@ def use_gradient_checkpointing(model: Any) -> None:
 
 def load_frozen(directory: Path, device: torch.device) -> PreTrainedModel:
     """The policy for inference: a reference."""
-    model = _on(device, load_merged(directory, _frozen_dtype(device)))
+    model = _on(device, load_merged(directory, frozen_dtype(device)))
     return model.eval().requires_grad_(False)
 
 
@@ -116,10 +139,6 @@ def _on(device: torch.device, model: Any) -> Any:
     return model.to(device)
 
 
-def _frozen_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
-
-
 def _full_weights(directory: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory} is no model: it has no config.json")
@@ -129,23 +148,14 @@ def _full_weights(directory: Path, dtype: torch.dtype | Literal["auto"]) -> PreT
 
 
 def _with_adapter(directory: Path, lora: LoraConfig, config_part: str, dtype: torch.dtype, seed: int) -> Any:
-    """Any, since PEFT's models are no PreTrainedModel to the type checker, though they act as one."""
     import peft
 
     model = _full_weights(base_dir(directory), dtype)
-    if is_adapter(directory):
-        check_adapter(directory)
-        _check_same_shape(peft.LoraConfig.from_pretrained(str(directory)), lora, directory, config_part)
-        return peft.PeftModel.from_pretrained(model, directory, is_trainable=True)
-    torch.manual_seed(seed)
-    adapter = peft.LoraConfig(
-        task_type=peft.TaskType.CAUSAL_LM,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules or "all-linear",
-    )
-    return peft.get_peft_model(model, adapter)
+    if not is_adapter(directory):
+        return with_new_adapter(model, lora, seed)
+    check_adapter(directory)
+    _check_same_shape(peft.LoraConfig.from_pretrained(str(directory)), lora, directory, config_part)
+    return peft.PeftModel.from_pretrained(model, directory, is_trainable=True)
 
 
 def _check_same_shape(found: Any, wanted: LoraConfig, directory: Path, config_part: str) -> None:

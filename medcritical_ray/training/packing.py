@@ -43,7 +43,7 @@ class Packed:
 def pack(examples: Sequence[DpoExample], pad_token_id: int) -> Packed:
     chosen = [each.prompt_ids + each.chosen_ids for each in examples]
     rejected = [each.prompt_ids + each.rejected_ids for each in examples]
-    shared = [_num_shared(*pair) for pair in zip(chosen, rejected, strict=True)]
+    shared = [num_shared(*pair) for pair in zip(chosen, rejected, strict=True)]
     lengths = [len(c) + len(r) - s for c, r, s in zip(chosen, rejected, shared, strict=True)]
     width = max(lengths)
     input_ids = torch.full((len(examples), width), pad_token_id)
@@ -82,7 +82,7 @@ def takes_packed(config: Any) -> bool:
     return is_known and set(layer_types) <= {"full_attention"} and config._attn_implementation == "sdpa"
 
 
-def _num_shared(chosen: list[int], rejected: list[int]) -> int:
+def num_shared(chosen: list[int], rejected: list[int]) -> int:
     """Tokens that both sequences begin with, but for the last of either."""
     pairs = zip(chosen[:-1], rejected[:-1], strict=False)
     return sum(1 for _ in takewhile(lambda tokens: tokens[0] == tokens[1], pairs))
