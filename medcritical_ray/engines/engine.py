@@ -3,7 +3,7 @@
 The same class drives vLLM's CPU build and its CUDA build. It knows nothing of Ray.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ from medcritical_ray.rollouts import Completion, Request
 if TYPE_CHECKING:
     from vllm import LLM
     from vllm.lora.request import LoRARequest
+
+DrawnWith = Callable[[int, SamplingConfig], dict[str, Any]]
+"""The arguments of vLLM's SamplingParams that a seed and a config's sampling come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Engine:
         self._tokenizer = load_tokenizer(policy_dir)
         self._weight_names = checkpoint_names(Path(policy_dir))
         self._config = config
-        self._llm = _start_vllm(Path(policy_dir), config, max_lora_rank)
+        self._llm, self._drawn_with = _start_vllm(Path(policy_dir), config, max_lora_rank)
         self._stop_token_ids = _stop_token_ids(self._llm, self._tokenizer.eos_token_id)
         self._adapter: LoRARequest | None = None
         self._num_adapters = 0
@@ -131,10 +134,8 @@ class Engine:
         from vllm import SamplingParams
 
         return SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
+            **self._drawn_with(seed, sampling),
             max_tokens=sampling.max_tokens,
-            seed=seed,
             stop_token_ids=self._stop_token_ids,
             detokenize=False,
         )
@@ -143,14 +144,25 @@ class Engine:
         return bool(self._llm.llm_engine.model_config.hf_text_config.tie_word_embeddings)
 
 
-def _start_vllm(policy_dir: Path, config: EnginesConfig, max_lora_rank: int | None) -> "LLM":
+def _start_vllm(policy_dir: Path, config: EnginesConfig, max_lora_rank: int | None) -> "tuple[LLM, DrawnWith]":
+    """The engine, and what tells it how a request is drawn."""
     # The engine's core lives in this process, and is not orphaned when it dies.
     set_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0")
     from vllm import LLM
+    from vllm.platforms import current_platform
 
     settings = vllm_settings(policy_dir, config, max_lora_rank, max_loras=1)
+    drawn_with: DrawnWith = _drawn_by_vllm
+    if current_platform.is_cpu():
+        from medcritical_ray.engines.draws import Draws, drawn_with
+
+        settings["logits_processors"] = [Draws]
     with told_in_one_line(policy_dir):
-        return LLM(skip_tokenizer_init=True, **settings)
+        return LLM(skip_tokenizer_init=True, **settings), drawn_with
+
+
+def _drawn_by_vllm(seed: int, sampling: SamplingConfig) -> dict[str, Any]:
+    return {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": seed}
 
 
 def _stop_token_ids(llm: "LLM", eos_token_id: int | None) -> list[int]:

@@ -13,6 +13,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.clinic.train_base",
     "medcritical_ray.context",
     "medcritical_ray.teaching.endpoint",
+    "medcritical_ray.engines.draws",
     "medcritical_ray.engines.engine",
     "medcritical_ray.export.directory",
     "medcritical_ray.harness.utils",
