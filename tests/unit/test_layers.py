@@ -14,6 +14,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.context",
     "medcritical_ray.teaching.endpoint",
     "medcritical_ray.engines.engine",
+    "medcritical_ray.engines.nccl",
     "medcritical_ray.export.directory",
     "medcritical_ray.harness.utils",
     "medcritical_ray.literal",
