@@ -215,7 +215,7 @@ def test_an_engine_on_a_gpu_is_started_with_the_receiving_end_where_the_config_s
 def test_engines_on_two_gpus_write_after_a_broadcast_what_freshly_started_ones_write(
     policies: str, request: pytest.FixtureRequest, ray_cluster: None, engines_config: EnginesConfig
 ):
-    """Not yet run: nobody had two GPUs at hand."""
+    """This test has not been run yet."""
     base, trained = request.getfixturevalue(policies)
     changed = {"num_engines": 2, "num_gpus": 1.0, "weight_transfer": "nccl", "start_timeout_s": 600}
     config = engines_config.model_copy(update=changed)
