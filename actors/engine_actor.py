@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 import ray
 
+from medcritical_ray.addresses import free_port
 from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engines.channel import Channel
 from medcritical_ray.engines.engine import Engine
 from medcritical_ray.engines.served import ServedPolicy, check_weights
 from medcritical_ray.engines.weights import Blob
@@ -51,6 +53,26 @@ class EngineActor:
                 check_weights(policy, below=policy.adapter_dir)
                 self._engine.use_adapter(policy.version, policy.adapter_dir)
             return self._engine.version
+
+    def offer_channel(self, policy: ServedPolicy, num_receivers: int, *blobs: Blob) -> Channel:
+        """How this engine would send the weights in `blobs` to so many others, by way of this machine's address."""
+        address = ray.util.get_node_ip_address()
+        return self._engine.offer_channel(
+            policy.version, blobs, num_receivers, address=address, port=free_port(address)
+        )
+
+    def send(self, policy: ServedPolicy, channel: Channel, *blobs: Blob) -> int | None:
+        """Sends the weights in `blobs` through a channel that it has offered, and then takes them itself as `update`
+        does, while the receivers load theirs."""
+        with _ending_with_the_engine():
+            self._engine.send_weights(policy.version, blobs, channel)
+        return self.update(policy, *blobs)
+
+    def receive(self, policy: ServedPolicy, channel: Channel, receiver: int) -> int | None:
+        """Takes the weights that are sent through a channel, then what `update` takes beside weights."""
+        with _ending_with_the_engine():
+            self._engine.receive_weights(policy.version, channel, receiver)
+        return self.update(policy)
 
     def generate(self, requests: list[Request], sampling: SamplingConfig, version: int) -> list[Completion]:
         with _ending_with_the_engine():

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.seat import Answer, RequestBlock, Seat
 from medcritical_ray.config import EnginesConfig
+from medcritical_ray.engines.channel import Channel
 from medcritical_ray.engines.fleet import (
     EngineState,
     Note,
@@ -18,7 +20,7 @@ from medcritical_ray.engines.fleet import (
     unnoted,
 )
 from medcritical_ray.engines.served import ServedPolicy
-from medcritical_ray.errors import RunFailed, WaitTimeout
+from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 
 _LOOK_S = 0.25
 """Seconds between two looks at what engines do not answer: those of the other role may wait for their turn."""
@@ -33,6 +35,7 @@ class Fleet:
         self._seats = seats
         self._config = config
         self._num_required = min(len(seats), config.required_engines)
+        self._wait_for_each_other = False  # those that take a new version
         self.note: Note = unnoted
 
     @property
@@ -74,13 +77,26 @@ class Fleet:
                 seat.end()
 
     def update(self, policy: ServedPolicy, blobs: list[Any]) -> None:
-        """Has every engine serve the policy; those that have yet to start do so with it."""
+        """Has every engine serve the policy; those that have yet to start do so with it. `blobs` are references to the
+        contents of its weight files, if these are to be taken.
+
+        Where one engine sends them to the others, it waits for that one's offer, `engines.update_timeout_s` at most.
+        Raises UserError then if the policy is of another model.
+        """
+        serving = [seat for seat in self.members if seat.health.is_serving]
         for seat in self.members:
-            if seat.health.is_serving:
-                seat.update(policy, blobs)
-            else:
+            if seat not in serving:
                 seat.end()
                 seat.start(policy)
+        channel = self._channel(serving, policy, blobs)
+        self._wait_for_each_other = channel is not None
+        if channel:
+            serving[0].send(policy, blobs, channel)
+            for receiver, seat in enumerate(serving[1:]):
+                seat.receive(policy, channel, receiver)
+        else:
+            for seat in serving:
+                seat.update(policy, blobs)
 
     def attend(self) -> tuple[list[Answer], list[RequestBlock]]:
         """Waits for the next answer, or for a moment; what is answered, and what is lost with the engines that failed.
@@ -92,6 +108,7 @@ class Fleet:
         ended = _ended([ref for seat in members for ref in seat.refs])
         answers: list[Answer] = []
         lost: list[RequestBlock] = []
+        is_one_missing = False
         for seat in members:
             before = seat.state
             answers += seat.take(ended)
@@ -100,12 +117,39 @@ class Fleet:
             if not seat.health.is_there:
                 lost += seat.end()
                 self._check_enough(seat)
+                is_one_missing |= before.health.state == "stale"
+        if is_one_missing and self._wait_for_each_other:
+            self._end_those_that_wait()
         return answers, lost
 
     def excuse(self) -> None:
         """Nobody will take the answers to what engines work on."""
         for seat in self.members:
             seat.excuse()
+
+    def _channel(self, serving: list[Seat], policy: ServedPolicy, blobs: list[Any]) -> Channel | None:
+        """The channel through which the first engine sends the weights to the others, if that is how they travel.
+
+        None, too, if that engine does not answer: all are then asked to take them from the object store, by which its
+        seat finds out what became of it.
+        """
+        if self._config.weight_transfer != "nccl" or not blobs or len(serving) < 2:
+            return None
+        offered = serving[0].offer_channel(policy, blobs, len(serving) - 1)
+        try:
+            channel: Channel = ray.get(offered, timeout=self._config.update_timeout_s)
+        except UserError as error:
+            raise getattr(error, "cause", error) from None
+        except (RayActorError, GetTimeoutError):
+            return None
+        return channel
+
+    def _end_those_that_wait(self) -> None:
+        """Ends the engines that have not confirmed what one of them sends to all: with one missing, the others wait for
+        it in NCCL for ever. They start again, from the disk, and have not died: it was not their doing."""
+        for seat in self.members:
+            if seat.health.state == "stale":
+                seat.end()
 
     def _check_enough(self, lost: Seat) -> None:
         healths = [seat.health for seat in self._seats]

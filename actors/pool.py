@@ -117,7 +117,8 @@ class EnginePool:
     def broadcast(self, version: int, policy_dir: Path) -> None:
         """Has every engine serve the policy in a directory as `version`, and waits as `wait_until_serving` does.
 
-        Full weights travel through the object store, once to each machine.
+        Full weights travel through the object store, once to each machine; with `engines.weight_transfer = "nccl"` to
+        that of one engine, which sends them on.
         """
         assert not self._fleet.num_in_flight, "the pool is at work"
         self.wait_until_serving()

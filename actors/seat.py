@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError, RayError
 from actors.engine_actor import EngineActor
 from actors.pulse import Pulse
 from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engines.channel import Channel
 from medcritical_ray.engines.fan_out import Block
 from medcritical_ray.engines.fleet import EngineState
 from medcritical_ray.engines.health import Event, Failure, Health, overdue
@@ -59,6 +60,20 @@ class Seat:
         """Has the engine take the policy; `blobs` are references to the contents of its weight files."""
         self._tell("update")
         self._await_change(policy, self._actor.update.remote(policy, *blobs))
+
+    def offer_channel(self, policy: ServedPolicy, blobs: Sequence[Any], num_receivers: int) -> Any:
+        """A reference to the channel through which the engine would send the policy's weights to so many others."""
+        return self._actor.offer_channel.remote(policy, num_receivers, *blobs)
+
+    def send(self, policy: ServedPolicy, blobs: Sequence[Any], channel: Channel) -> None:
+        """As `update`, but the engine first sends the weights through the channel that it has offered."""
+        self._tell("update")
+        self._await_change(policy, self._actor.send.remote(policy, channel, *blobs))
+
+    def receive(self, policy: ServedPolicy, channel: Channel, receiver: int) -> None:
+        """As `update`, but the engine takes the weights that another sends through the channel."""
+        self._tell("update")
+        self._await_change(policy, self._actor.receive.remote(policy, channel, receiver))
 
     def ask(self, block: RequestBlock, sampling: SamplingConfig) -> None:
         if not self._in_flight:

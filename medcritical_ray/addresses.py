@@ -14,8 +14,8 @@ def joined_address(config: "ClusterConfig") -> str | None:
     return config.address or os.environ.get("RAY_ADDRESS")
 
 
-def free_port() -> int:
-    """One that nobody listens on just now, on this machine's own address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
+def free_port(address: str = "127.0.0.1") -> int:
+    """One that nobody listens on just now, on an address of this machine."""
+    with socket.create_server((address, 0)) as free:
         port: int = free.getsockname()[1]
     return port

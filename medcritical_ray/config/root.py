@@ -176,6 +176,9 @@ def _machinery_problems(config: Config) -> Iterator[str]:
     if engines.tensor_parallel_size > max(1, engines.num_gpus):
         allowed = f"must be at most engines.num_gpus = {engines.num_gpus:g}"
         yield f"engines.tensor_parallel_size = {engines.tensor_parallel_size}: {allowed}"
+    if engines.weight_transfer == "nccl" and engines.num_gpus < 1:
+        # One GPU cannot have two ranks of a communicator, and engines with a share of it would be such.
+        yield f"engines.num_gpus = {engines.num_gpus:g}: must be at least 1 where engines.weight_transfer = 'nccl'"
     if sft.method == dpo.method == "lora" and (sft.lora.rank, sft.lora.alpha) != (dpo.lora.rank, dpo.lora.alpha):
         # DPO goes on training the adapter that SFT made.
         wanted = f"{{ rank = {sft.lora.rank}, alpha = {sft.lora.alpha} }}"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from medcritical_ray.chat import load_tokenizer, prompt_token_ids
 from medcritical_ray.config import EnginesConfig, SamplingConfig
+from medcritical_ray.engines.channel import Channel
+from medcritical_ray.engines.nccl import Sender, receive, sent_tensors
 from medcritical_ray.engines.served import StaleVersion
 from medcritical_ray.engines.vllm_settings import set_environment, told_in_one_line, vllm_settings
 from medcritical_ray.engines.weights import Blob, check_names, checkpoint_names, decode_weights, with_output_head
@@ -18,6 +20,7 @@ from medcritical_ray.model_files import ADAPTER_CONFIG, is_adapter
 from medcritical_ray.rollouts import Completion, Request
 
 if TYPE_CHECKING:
+    import torch
     from vllm import LLM
     from vllm.lora.request import LoRARequest
 
@@ -50,6 +53,7 @@ class Engine:
         self._stop_token_ids = _stop_token_ids(self._llm, self._tokenizer.eos_token_id)
         self._adapter: LoRARequest | None = None
         self._num_adapters = 0
+        self._sender = Sender()
         self._num_steps = 0
         self._version: int | None = version
 
@@ -92,12 +96,42 @@ class Engine:
 
         Raises UserError, and keeps what it serves, if the policy's tensors are not those that the engine started with.
         """
-        weights = decode_weights(blobs)
-        tied = self._has_tied_embeddings()
-        check_names(f"policy version {version}", set(weights), self._weight_names, tied=tied)
-        reloaded = list(with_output_head(weights, tied=tied).items())
+        reloaded = list(self._checked_weights(version, blobs).items())
         self._version, self._adapter = None, None
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": reloaded})
+        self._llm.reset_prefix_cache()
+        self._version = version
+
+    def offer_channel(
+        self, version: int, blobs: Sequence[Blob], num_receivers: int, *, address: str, port: int
+    ) -> Channel:
+        """How this engine would send full weights, given as to `update_weights`, to so many others with the same
+        settings. Raises UserError as `update_weights` does: no engine has been asked for anything then."""
+        return Channel(
+            address=address,
+            port=port,
+            num_receivers=num_receivers,
+            gpus_per_engine=self._config.tensor_parallel_size,
+            tensors=sent_tensors(self._checked_weights(version, blobs)),
+        )
+
+    def send_weights(self, version: int, blobs: Sequence[Blob], channel: Channel) -> None:
+        """Sends full weights through a channel that it has offered, once all receivers are there; what it serves stays.
+
+        Raises UserError as `update_weights` does, before it waits for anybody. May never end, as said in nccl.py.
+        """
+        self._sender.send(channel, self._checked_weights(version, blobs))
+
+    def receive_weights(self, version: int, channel: Channel, receiver: int) -> None:
+        """Takes full weights that another engine sends, as the receiver of that number, and serves them as `version`.
+
+        Raises UserError, before it waits for anybody, and keeps what it serves, if the names of the policy's tensors
+        are not those that the engine started with. May never end, as said in nccl.py.
+        """
+        names = {tensor.name for tensor in channel.tensors}
+        check_names(f"policy version {version}", names, self._weight_names, tied=self._has_tied_embeddings())
+        self._version, self._adapter = None, None
+        receive(self._llm, channel, receiver, version)
         self._llm.reset_prefix_cache()
         self._version = version
 
@@ -117,6 +151,13 @@ class Engine:
         self._adapter = LoRARequest(name, self._num_adapters, str(Path(directory).resolve()))
         self._decode([[self._stop_token_ids[0]]], [self._sampling_params(SamplingConfig(max_tokens=1), seed=0)])
         self._version = version
+
+    def _checked_weights(self, version: int, blobs: Sequence[Blob]) -> "dict[str, torch.Tensor]":
+        """The tensors of a policy's files, and the output head, which they may leave out. Raises UserError."""
+        weights = decode_weights(blobs)
+        tied = self._has_tied_embeddings()
+        check_names(f"policy version {version}", set(weights), self._weight_names, tied=tied)
+        return with_output_head(weights, tied=tied)
 
     def _decode(self, prompts: list[list[int]], params: list[Any]) -> list[Sample]:
         """What `LLM.generate` does, step by step, so that one can see from outside whether it goes on."""

@@ -80,4 +80,7 @@ def _cpu_settings(config: EnginesConfig) -> dict[str, Any]:
 
 
 def _gpu_settings(config: EnginesConfig) -> dict[str, Any]:
-    return {"gpu_memory_utilization": config.gpu_memory_utilization}
+    settings: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
+    if config.weight_transfer == "nccl":
+        settings["weight_transfer_config"] = {"backend": "nccl"}
+    return settings

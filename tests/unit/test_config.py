@@ -240,6 +240,18 @@ def test_an_engine_splits_its_weights_over_no_more_gpus_than_it_has():
     assert "engines.tensor_parallel_size = 2: must be at most engines.num_gpus = 1" in problems_of(values)
 
 
+@pytest.mark.parametrize("num_gpus", [0, 0.5])
+def test_weights_go_from_gpu_to_gpu_only_where_every_engine_has_one_of_its_own(num_gpus: float):
+    values = {"engines": {"num_gpus": num_gpus, "weight_transfer": "nccl"}}
+    told = f"engines.num_gpus = {num_gpus}: must be at least 1 where engines.weight_transfer = 'nccl'"
+    assert told in problems_of(values)
+
+
+def test_weights_go_through_the_object_store_unless_the_config_says_otherwise():
+    assert EnginesConfig().weight_transfer == "object_store"
+    assert Config.model_validate({"engines": {"weight_transfer": "nccl"}}).engines.weight_transfer == "nccl"
+
+
 def test_no_more_engines_are_required_than_there_are():
     values = {"engines": {"num_engines": 2, "required_engines": 3}}
     assert "engines.required_engines = 3: must be at most engines.num_engines = 2" in problems_of(values)

@@ -15,6 +15,7 @@ HEAVY_PREFIXES = (
     "medcritical_ray.teaching.endpoint",
     "medcritical_ray.engines.draws",
     "medcritical_ray.engines.engine",
+    "medcritical_ray.engines.nccl",
     "medcritical_ray.export.directory",
     "medcritical_ray.harness.utils",
     "medcritical_ray.literal",
