@@ -1,6 +1,7 @@
 """A pool of engines that serve the same policy version, and the work that is fanned out over them."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -12,7 +13,8 @@ from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engines.fan_out import OrderedBlocks
 from medcritical_ray.engines.fleet import EngineState, Note, num_engines_wanted
 from medcritical_ray.engines.served import served_policy
-from medcritical_ray.engines.weights import read_blobs
+from medcritical_ray.engines.weights import check_files, mapped
+from medcritical_ray.model_files import weight_files
 from medcritical_ray.rollouts import Completion, Request
 from medcritical_ray.store.mirror import Mirror
 
@@ -117,16 +119,22 @@ class EnginePool:
     def broadcast(self, version: int, policy_dir: Path) -> None:
         """Has every engine serve the policy in a directory as `version`, and waits as `wait_until_serving` does.
 
-        Full weights travel through the object store, once to each machine; with `engines.weight_transfer = "nccl"` to
-        that of one engine, which sends them on.
+        Full weights are read where they lie, if Ray has but this machine; else they travel through the object store,
+        once to each; with `engines.weight_transfer = "nccl"` to that of one engine, which sends them on. Their hashes
+        are compared meanwhile, and before anybody is asked to write with them: raises UserError if a file is damaged.
         """
         assert not self._fleet.num_in_flight, "the pool is at work"
         self.wait_until_serving()
         policy = served_policy(version, policy_dir)
         takes_weights = policy.adapter_dir is None or policy.model_dir != self._policy.model_dir
-        blobs = [ray.put(blob) for blob in read_blobs(policy.model_dir)] if takes_weights else []
         self._policy = policy
-        self._fleet.update(policy, blobs)
+        if takes_weights:
+            with ThreadPoolExecutor(max_workers=1) as beside:
+                check = beside.submit(check_files, policy.model_dir)
+                self._fleet.update(policy, _handed_over(policy.model_dir))
+                check.result()
+        else:
+            self._fleet.update(policy, [])
         self.wait_until_serving()
 
     def close(self) -> None:
@@ -160,3 +168,11 @@ class EnginePool:
             work.finish(block, completions)
         for block in lost:
             work.put_back(block)
+
+
+def _handed_over(policy_dir: Path) -> list[Any]:
+    """The policy's weight files for engines wherever they are: paths, or references to what is in them."""
+    files = weight_files(policy_dir)
+    if sum(node["Alive"] for node in ray.nodes()) == 1:
+        return list(files)
+    return [ray.put(mapped(file)) for file in files]

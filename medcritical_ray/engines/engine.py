@@ -49,7 +49,8 @@ class Engine:
         self._tokenizer = load_tokenizer(policy_dir)
         self._weight_names = checkpoint_names(Path(policy_dir))
         self._config = config
-        self._llm, self._drawn_with = _start_vllm(Path(policy_dir), config, max_lora_rank)
+        settings, self._drawn_with = _drawing()
+        self._llm = _start_vllm(Path(policy_dir), config, max_lora_rank, settings)
         self._stop_token_ids = _stop_token_ids(self._llm, self._tokenizer.eos_token_id)
         self._adapter: LoRARequest | None = None
         self._num_adapters = 0
@@ -185,25 +186,29 @@ class Engine:
         return bool(self._llm.llm_engine.model_config.hf_text_config.tie_word_embeddings)
 
 
-def _start_vllm(policy_dir: Path, config: EnginesConfig, max_lora_rank: int | None) -> "tuple[LLM, DrawnWith]":
-    """The engine, and what tells it how a request is drawn."""
+def _drawing() -> tuple[dict[str, Any], DrawnWith]:
+    """Who draws tokens: an engine's settings for it, and what tells the engine how a request is drawn."""
     # The engine's core lives in this process, and is not orphaned when it dies.
     set_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0")
-    from vllm import LLM
     from vllm.platforms import current_platform
 
-    settings = vllm_settings(policy_dir, config, max_lora_rank, max_loras=1)
-    drawn_with: DrawnWith = _drawn_by_vllm
-    if current_platform.is_cpu():
-        from medcritical_ray.engines.draws import Draws, drawn_with
+    if not current_platform.is_cpu():
+        return {}, _drawn_by_vllm
+    from medcritical_ray.engines.draws import Draws, drawn_with
 
-        settings["logits_processors"] = [Draws]
-    with told_in_one_line(policy_dir):
-        return LLM(skip_tokenizer_init=True, **settings), drawn_with
+    return {"logits_processors": [Draws]}, drawn_with
 
 
 def _drawn_by_vllm(seed: int, sampling: SamplingConfig) -> dict[str, Any]:
     return {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": seed}
+
+
+def _start_vllm(policy_dir: Path, config: EnginesConfig, max_lora_rank: int | None, drawing: dict[str, Any]) -> "LLM":
+    from vllm import LLM
+
+    settings = vllm_settings(policy_dir, config, max_lora_rank, max_loras=1)
+    with told_in_one_line(policy_dir):
+        return LLM(skip_tokenizer_init=True, **settings, **drawing)
 
 
 def _stop_token_ids(llm: "LLM", eos_token_id: int | None) -> list[int]:

@@ -1,6 +1,5 @@
 """Full weights on their way from a policy's safetensors files into an engine."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -10,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcritical_ray.errors import UserError
+from medcritical_ray.files import sha256_of
 from medcritical_ray.model_files import weight_files
 from medcritical_ray.run.policies import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     import torch
 
-Blob = bytes | np.ndarray
-"""The contents of one safetensors file: bytes, or an array of uint8 as the object store hands it out, read-only."""
+Blob = bytes | np.ndarray | Path
+"""One safetensors file: its contents as bytes, or as an array of uint8 that the object store hands out, read-only; or
+where it lies, for whoever reads it on the same machine."""
 
 _TYPES = {
     "F64": "float64",
@@ -40,18 +41,23 @@ OUTPUT_HEAD = "lm_head.weight"
 
 
 def read_blobs(directory: Path) -> list[np.ndarray]:
-    """The contents of a policy's safetensors files, each an array of uint8, mapped rather than read: fresh memory for
-    them took two seconds per gigabyte. They are compared with the manifest, if there is one: raises UserError, naming
-    the file that is damaged."""
-    blobs = {path: _mapped(path) for path in weight_files(directory)}
+    """The contents of a policy's safetensors files. Raises UserError as `check_files` does."""
+    check_files(directory)
+    return [mapped(path) for path in weight_files(directory)]
+
+
+def check_files(directory: Path) -> None:
+    """Compares a policy's safetensors files with its manifest, if there is one. Raises UserError, naming the file that
+    is damaged."""
     recorded = read_manifest(directory).files if (directory / MANIFEST).exists() else {}
-    for path, blob in blobs.items():
-        if path.name in recorded and hashlib.sha256(blob.data).hexdigest() != recorded[path.name]:
+    for path in weight_files(directory):
+        if path.name in recorded and sha256_of(path) != recorded[path.name]:
             raise UserError(f"{path} is damaged: its SHA-256 is not that of the manifest")
-    return list(blobs.values())
 
 
-def _mapped(path: Path) -> np.ndarray:
+def mapped(path: Path) -> np.ndarray:
+    """The contents of a file, an array of uint8, mapped rather than read: fresh memory for them took two seconds per
+    gigabyte."""
     if not path.stat().st_size:  # a damaged one, which cannot be mapped
         return np.empty(0, dtype=np.uint8)
     return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
@@ -91,7 +97,8 @@ def decode_weights(blobs: Sequence[Blob]) -> "dict[str, torch.Tensor]":
 
     weights: dict[str, torch.Tensor] = {}
     for blob in blobs:
-        view = memoryview(blob if isinstance(blob, bytes) else blob.data)
+        contents = mapped(blob) if isinstance(blob, Path) else blob
+        view = memoryview(contents if isinstance(contents, bytes) else contents.data)
         start = 8 + int.from_bytes(view[:8], "little")
         header = json.loads(bytes(view[8:start]))
         header.pop("__metadata__", None)
@@ -114,7 +121,7 @@ def with_output_head(weights: "dict[str, torch.Tensor]", *, tied: bool) -> "dict
     if not tied:
         return weights
     (embeddings,) = [name for name in weights if name.endswith(EMBEDDINGS)]
-    head = weights.get(OUTPUT_HEAD, weights[embeddings])
-    if not head.equal(weights[embeddings]):
+    head = weights.get(OUTPUT_HEAD)
+    if head is not None and not head.equal(weights[embeddings]):
         raise UserError("the weights have an output head of their own, but the model that the engine serves has none")
-    return {**weights, OUTPUT_HEAD: head}
+    return {**weights, OUTPUT_HEAD: weights[embeddings]}
