@@ -79,7 +79,7 @@ def rows_kept_in(file: Path) -> dict[int, dict[str, Any]]:
         raise UserError(f"{file} holds no result of this command: name another file") from None
 
 
-_HEAD = f"{'row':>3}  {'figure':56}{'unit':>14}{'ours':>12}{'peer':>12}{'ratio':>8}  {'target':16}met"
+_HEAD = f"{'row':>3}{'ours':>9}{'peer':>9}  {'unit':14}{'ratio':>6}  {'target':14}{'met':5}figure"
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
@@ -88,11 +88,14 @@ def _lines(row: dict[str, Any]) -> list[str]:
 
 
 def _line(number: str, figure: dict[str, Any]) -> str:
-    against = f", against {figure['against']}" if figure["against"] else ""
-    values = f"{_told(figure['ours']):>12}{_told(figure['peer']):>12}{_told(figure['ratio']):>8}"
+    """The text comes last, since it may be long."""
+    values = f"{_told(figure['ours']):>9}{_told(figure['peer']):>9}  {figure['unit']:14}{_told(figure['ratio']):>6}"
+    has_verdict = figure["target"] is not None and figure["met"] is not None
     target = "" if figure["target"] is None else f"{figure['reach']} {figure['target']:g}"
-    verdict = figure.get("why") or ("yes" if figure["met"] else "no") if target else ""
-    return f"{number:>3}  {figure['name'] + against:56}{figure['unit']:>14}{values}  {target:16}{verdict}"
+    verdict = ("yes" if figure["met"] else "no") if has_verdict else ""
+    text = figure["name"] + (f", against {figure['against']}" if figure["against"] else "")
+    why = f" ({figure['why']})" if "why" in figure else ""
+    return f"{number:>3}{values}  {target:14}{verdict:5}{text}{why}"
 
 
 def _told(value: float | None) -> str:

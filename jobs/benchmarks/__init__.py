@@ -14,5 +14,6 @@ MODULES = {
     8: "pairing",
     9: "start",
     10: "gpu_training",
+    11: "gpu_weights",
 }
 """By the numbers of their rows."""

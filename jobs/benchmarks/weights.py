@@ -36,7 +36,7 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
     from actors.cluster import connected
     from medcritical_ray.config import ClusterConfig, EnginesConfig
 
-    policy = _random_policy(scratch)
+    policy = random_policy(scratch, ARCHITECTURE)
     with connected(ClusterConfig(object_store_mib=2500), scratch) as cluster, ExitStack() as pools:
         engines = EnginesConfig(
             num_engines=NUM_ENGINES,
@@ -102,8 +102,8 @@ class _Sides:
         return pool
 
 
-def _random_policy(scratch: Path) -> Path:
-    """The architecture with random weights, published as a run publishes them, with the clinic's tokenizer."""
+def random_policy(scratch: Path, architecture: dict[str, Any]) -> Path:
+    """An architecture with random weights, published as a run publishes them, with the clinic's tokenizer."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -113,7 +113,7 @@ def _random_policy(scratch: Path) -> Path:
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(base_student_dir())
-    config = Qwen2Config(**ARCHITECTURE, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    config = Qwen2Config(**architecture, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model: Any = Qwen2ForCausalLM(config)  # a decorator hides the types of `to`
     model.to(torch.bfloat16).save_pretrained(scratch / "made")
     tokenizer.save_pretrained(scratch / "made")
