@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayError
 
 from actors.seat import Answer, RequestBlock, Seat
 from medcritical_ray.config import EnginesConfig
@@ -77,8 +77,8 @@ class Fleet:
                 seat.end()
 
     def update(self, policy: ServedPolicy, blobs: list[Any]) -> None:
-        """Has every engine serve the policy; those that have yet to start do so with it. `blobs` are references to the
-        contents of its weight files, if these are to be taken.
+        """Has every engine serve the policy; those that have yet to start do so with it. `blobs` are its weight files,
+        if these are to be taken: paths, or references to their contents.
 
         Where one engine sends them to the others, it waits for that one's offer, `engines.update_timeout_s` at most.
         Raises UserError then if the policy is of another model.
@@ -96,7 +96,8 @@ class Fleet:
                 seat.receive(policy, channel, receiver)
         else:
             for seat in serving:
-                seat.update(policy, blobs)
+                if seat.health.is_there:
+                    seat.update(policy, blobs)
 
     def attend(self) -> tuple[list[Answer], list[RequestBlock]]:
         """Waits for the next answer, or for a moment; what is answered, and what is lost with the engines that failed.
@@ -140,7 +141,10 @@ class Fleet:
             channel: Channel = ray.get(offered, timeout=self._config.update_timeout_s)
         except UserError as error:
             raise getattr(error, "cause", error) from None
-        except (RayActorError, GetTimeoutError):
+        except GetTimeoutError:
+            serving[0].end()  # an update would wait behind its offer
+            return None
+        except RayError:
             return None
         return channel
 

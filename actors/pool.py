@@ -1,5 +1,6 @@
 """A pool of engines that serve the same policy version, and the work that is fanned out over them."""
 
+import socket
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from actors.seat import Seat
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engines.fan_out import OrderedBlocks
 from medcritical_ray.engines.fleet import EngineState, Note, num_engines_wanted
-from medcritical_ray.engines.served import served_policy
+from medcritical_ray.engines.served import ServedPolicy, served_policy
 from medcritical_ray.engines.weights import check_files, mapped
 from medcritical_ray.model_files import weight_files
 from medcritical_ray.rollouts import Completion, Request
@@ -121,20 +122,19 @@ class EnginePool:
 
         Full weights are read where they lie, if Ray has but this machine; else they travel through the object store,
         once to each; with `engines.weight_transfer = "nccl"` to that of one engine, which sends them on. Their hashes
-        are compared meanwhile, and before anybody is asked to write with them: raises UserError if a file is damaged.
+        are compared meanwhile: raises UserError if a file is damaged. Then, as after any error of the handing over, no
+        engine is left, and those that start next serve the version before.
         """
         assert not self._fleet.num_in_flight, "the pool is at work"
         self.wait_until_serving()
         policy = served_policy(version, policy_dir)
         takes_weights = policy.adapter_dir is None or policy.model_dir != self._policy.model_dir
+        try:
+            self._hand_over(policy, policy.model_dir if takes_weights else None)
+        except Exception:
+            self._fleet.shrink(0)
+            raise
         self._policy = policy
-        if takes_weights:
-            with ThreadPoolExecutor(max_workers=1) as beside:
-                check = beside.submit(check_files, policy.model_dir)
-                self._fleet.update(policy, _handed_over(policy.model_dir))
-                check.result()
-        else:
-            self._fleet.update(policy, [])
         self.wait_until_serving()
 
     def close(self) -> None:
@@ -146,6 +146,18 @@ class EnginePool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _hand_over(self, policy: ServedPolicy, weights_dir: Path | None) -> None:
+        """Tells all engines of the policy, and compares the weights' hashes beside what they do with them. That a file
+        is damaged is told before whatever an engine has made of it."""
+        if weights_dir is None:
+            return self._fleet.update(policy, [])
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            check = beside.submit(check_files, weights_dir)
+            try:
+                self._fleet.update(policy, _handed_over(weights_dir))
+            finally:
+                check.result()
 
     def _num_wanted(self, work: Work) -> int:
         """The engines that the work would keep busy."""
@@ -171,8 +183,10 @@ class EnginePool:
 
 
 def _handed_over(policy_dir: Path) -> list[Any]:
-    """The policy's weight files for engines wherever they are: paths, or references to what is in them."""
+    """The policy's weight files for engines wherever they are: paths, if that is on this machine, or references to what
+    is in the files."""
     files = weight_files(policy_dir)
-    if sum(node["Alive"] for node in ray.nodes()) == 1:
+    machines = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    if machines == {socket.gethostname()}:
         return list(files)
     return [ray.put(mapped(file)) for file in files]

@@ -57,7 +57,7 @@ class Seat:
         self._await_change(policy, self._actor.start.remote(policy, self._config, self._max_lora_rank))
 
     def update(self, policy: ServedPolicy, blobs: Sequence[Any]) -> None:
-        """Has the engine take the policy; `blobs` are references to the contents of its weight files."""
+        """Has the engine take the policy; `blobs` are paths of its weight files, or references to what is in them."""
         self._tell("update")
         self._await_change(policy, self._actor.update.remote(policy, *blobs))
 

@@ -90,9 +90,10 @@ def _lines(row: dict[str, Any]) -> list[str]:
 def _line(number: str, figure: dict[str, Any]) -> str:
     """The text comes last, since it may be long."""
     values = f"{_told(figure['ours']):>9}{_told(figure['peer']):>9}  {figure['unit']:14}{_told(figure['ratio']):>6}"
-    has_verdict = figure["target"] is not None and figure["met"] is not None
+    met = figure.get("met_itself", figure["met"])
+    has_verdict = figure["target"] is not None and met is not None
     target = "" if figure["target"] is None else f"{figure['reach']} {figure['target']:g}"
-    verdict = ("yes" if figure["met"] else "no") if has_verdict else ""
+    verdict = ("yes" if met else "no") if has_verdict else ""
     text = figure["name"] + (f", against {figure['against']}" if figure["against"] else "")
     why = f" ({figure['why']})" if "why" in figure else ""
     return f"{number:>3}{values}  {target:14}{verdict:5}{text}{why}"

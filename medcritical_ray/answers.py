@@ -95,8 +95,8 @@ def _line(line: str) -> str:
 
 
 def _without(options: list[str], text: str) -> str:
-    """Text in which a space stands for each option. Few texts hold one: a pattern for all took longer to compile than
-    all else that is done with an answer."""
+    """Text in which a space stands for each option. Only those that it holds are in the pattern: to compile one for all
+    takes longer than all else that is done with an answer."""
     named = [option for option in sorted(options, key=len, reverse=True) if option.casefold() in text.casefold()]
     if not named:
         return text

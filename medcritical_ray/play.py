@@ -60,14 +60,14 @@ class Play:
     def finish(self, beside: "Sequence[Play]" = ()) -> dict[str, Any]:
         """Writes what is still missing, and counts the trajectories of all blocks. Plays `beside` it go on meanwhile,
         as far as they come."""
-        label, told = f"{self.directory.parent.name}/{self.directory.name}", 0
+        label, num_told = f"{self.directory.parent.name}/{self.directory.name}", 0
         for num_written in self._going_on:
             for other in beside:
                 other.go_on()
-            if num_written > told:
-                told = num_written
+            if num_written > num_told:
+                num_told = num_written
                 self._session.progress.advance(label, num_written, self._num_blocks)
-        return _told(self._counts)
+        return _as_result(self._counts)
 
     def _write(self) -> Iterator[int]:
         """Yields, whenever others may go on, how many blocks are written so far."""
@@ -108,7 +108,7 @@ def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:
 
 def count_trajectories(directory: Path) -> dict[str, Any]:
     """How many trajectories the parts hold, and how many of them have a right answer, a wrong one, or none."""
-    return _told(_count_parts(directory))
+    return _as_result(_count_parts(directory))
 
 
 def _count_parts(directory: Path) -> Counter[str]:
@@ -125,5 +125,5 @@ def _count(counts: Counter[str], task: str, correct: bool, answer: str, num_toke
     counts[f"{task}_{'right' if correct else 'wrong' if answer else 'unreadable'}"] += 1
 
 
-def _told(counts: Counter[str]) -> dict[str, Any]:
-    return {"num_trajectories": 0, **dict(sorted(counts.items()))}
+def _as_result(counts: Counter[str]) -> dict[str, Any]:
+    return {"num_trajectories": 0, "num_tokens": 0, **dict(sorted(counts.items()))}

@@ -1,10 +1,13 @@
 """Prints the tables of docs/scaling.md: `python tools/scaling.py`."""
 
-from medcritical_ray.planning.scaling import Cost, Layout, Rates, Work, cost_of
+from jobs.benchmarks.gpu_training import ARCHITECTURE
+from medcritical_ray.planning.architecture import architecture_of
+from medcritical_ray.planning.scaling import Layout, Rates, Work, cost_of
 
-PARAMETERS = 7_615_616_512
-"""Of Qwen2.5-7B."""
-ADAPTER_BYTES = 322_961_408
+QWEN_7B = architecture_of({"model_type": "qwen2", **ARCHITECTURE})
+assert QWEN_7B is not None
+PARAMETERS = QWEN_7B.num_parameters
+ADAPTER_BYTES = 4 * QWEN_7B.num_adapter_parameters(32, None)
 """Of rank 32 on all linear layers, in float32, as PEFT saves what was trained."""
 QUESTIONS, ATTEMPTS = 54_497, 8
 WRONG, CHECKED = 0.35, 0.3
@@ -59,7 +62,7 @@ ROWS = {
     "**all, h**": lambda cost: f"**{cost.total_s / 3600:.2f}**",
     "price, $": lambda cost: f"{cost.price:,.0f}",
     "moved, GB": lambda cost: f"{cost.bytes_moved / 1e9:.1f}",
-    "longest": Cost.bottleneck.fget,
+    "longest": lambda cost: cost.bottleneck,
 }
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class BareEngine:
         self._params = SamplingParams(
             temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens
         )
+        for seeded in (False, True):  # vLLM compiles what draws when it first does
+            self.generate(["?"], seeded=seeded)
 
     def generate(self, prompts: list[str], *, seeded: bool) -> tuple[int, float]:
         """The tokens that it writes, and the seconds of the call."""

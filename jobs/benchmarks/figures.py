@@ -55,14 +55,10 @@ class Figure:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "name": self.goal.name,
-            "against": self.goal.peer,
-            "unit": self.goal.unit,
+            **_goal_fields(self.goal),
             "ours": self.ours,
             "peer": self.peer,
             "ratio": self.ratio,
-            "target": self.goal.target,
-            "reach": self.goal.reach,
             "met": self.is_met,
             "repeats": len(self.ours_each),
             "ours_each": list(self.ours_each),
@@ -82,9 +78,9 @@ class NotMeasured:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        figure = Figure(goal=self.goal, ours_each=[0.0]).to_dict()
         unknown = dict.fromkeys(("ours", "peer", "ratio", "met"))
-        return {**figure, **unknown, "repeats": 0, "ours_each": [], "why": f"not measured: {self.why}"}
+        lists = {"repeats": 0, "ours_each": [], "peer_each": []}
+        return {**_goal_fields(self.goal), **unknown, **lists, "why": f"not measured: {self.why}"}
 
 
 class Benchmark(Protocol):
@@ -110,9 +106,14 @@ def in_turn(repeats: int, *measures: Measure) -> list[list[float]]:
     return values
 
 
+def _goal_fields(goal: Goal) -> dict[str, Any]:
+    return {"name": goal.name, "against": goal.peer, "unit": goal.unit, "target": goal.target, "reach": goal.reach}
+
+
 def row_of(number: int, figures: Sequence[Figure | NotMeasured]) -> dict[str, Any]:
-    """A row of the result. It is met if all of its figures are; null if one could not be measured."""
+    """A row of the result. It is met if all of its figures are; null if one could not be measured. `met_itself` is what
+    the row's own figure would be without the others."""
     first, *others = (figure.to_dict() for figure in figures)
     verdicts = [figure.is_met for figure in figures]
     met = None if None in verdicts else all(verdicts)
-    return {"id": number, **first, "met": met, "also": others}
+    return {"id": number, **first, "met": met, "met_itself": first["met"], "also": others}

@@ -35,7 +35,7 @@ ARCHITECTURE: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 """That of Qwen2.5-7B: 7.6 billion parameters."""
-BATCH_SIZE = 16
+BATCH_SIZE, MAX_LENGTH_TOKENS = 16, 1536
 NUM_EXAMPLES = {"sft": 6 * BATCH_SIZE, "dpo": 4 * BATCH_SIZE}
 MATRIX_SIZE, NUM_PRODUCTS = 8192, 50
 GIB = 2**30
@@ -43,7 +43,7 @@ GIB = 2**30
 
 def measure(repeats: int, scratch: Path) -> Sequence[Figure | NotMeasured]:
     """Each training over its examples once, of DPO with the reference's log-probabilities; a product of two matrices
-    in turn with it. The first, which warms up, is not counted."""
+    in turn with it. First comes one on examples as long as may be, which is not counted: the peak of memory is its."""
     import torch
 
     kinds: list[tuple[Part, Method]] = [("sft", "lora"), ("dpo", "lora"), ("sft", "full"), ("dpo", "full")]
@@ -72,8 +72,9 @@ def _measured(part: Part, method: Method, repeats: int, device: "torch.device") 
         why = f"needs {training.planned_gib:.0f} GiB by the plan, and the GPU has {gpu_gib:.0f}"
         return [NotMeasured(goal=goal, why=why) for goal in goals]
     run = training.on(device)
-    run.seconds()
-    seconds, products = in_turn(repeats, run.seconds, partial(product_tflops, device, MATRIX_SIZE, NUM_PRODUCTS))
+    run.seconds(training.longest)
+    trained = partial(run.seconds, training.examples)
+    seconds, products = in_turn(repeats, trained, partial(product_tflops, device, MATRIX_SIZE, NUM_PRODUCTS))
     peak_gib = torch.cuda.max_memory_reserved(device) / GIB + _outside_torch_gib(device)
     del run
     torch.cuda.empty_cache()
@@ -112,9 +113,10 @@ class Training:
         self.config = _config(part, method)
         self.rank = getattr(self.config, part).lora.rank if method == "lora" else None
         num_examples = num_examples or NUM_EXAMPLES[part]
-        make = sft_example if part == "sft" else dpo_example
-        rng = random.Random(0)
-        self.examples: list[Any] = [make(rng, architecture["vocab_size"], index) for index in range(num_examples)]
+        make = _sft_example if part == "sft" else _dpo_example
+        ids = _Ids(architecture["vocab_size"])
+        self.examples: list[Any] = [make(ids) for _ in range(num_examples)]
+        self.longest: list[Any] = [_longest(part, ids) for _ in range(min(num_examples, BATCH_SIZE))]
 
     def on(self, device: "torch.device") -> "TrainingRun":
         return TrainingRun(self, device)
@@ -157,16 +159,14 @@ class TrainingRun:
         self._training, self._device = training, device
         self._model = _random_model(training, device)
 
-    def seconds(self) -> float:
+    def seconds(self, examples: list[Any]) -> float:
+        """Of a training on these."""
         from medcritical_ray.training.dpo import dpo, with_reference_logps
         from medcritical_ray.training.examples import Tokenised
         from medcritical_ray.training.sft import sft
 
-        config, model, tokenised = (
-            self._training.config,
-            self._model,
-            Tokenised(examples=self._training.examples, num_too_long=0),
-        )
+        config, model = self._training.config, self._model
+        tokenised: Any = Tokenised(examples=examples, num_too_long=0)
         limits: dict[str, Any] = {
             "pad_token_id": 0,
             "max_tokens_per_forward": config.trainers.max_tokens_per_forward,
@@ -191,28 +191,41 @@ class _Load:
     mean_context: float
 
 
-def sft_example(rng: random.Random, vocab_size: int, index: int) -> "SftExample":
-    """A question and an answer to it, of random tokens and some usual length."""
+class _Ids:
+    """Draws tokens."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._rng, self._vocab_size = random.Random(0), vocab_size
+
+    def __call__(self, shortest: int, longest: int) -> list[int]:
+        return [self._rng.randrange(self._vocab_size) for _ in range(self._rng.randint(shortest, longest))]
+
+
+def _sft_example(ids: _Ids) -> "SftExample":
+    """A question and an answer to it, of some usual length."""
     from medcritical_ray.training.examples import SftExample
 
-    return SftExample(prompt_ids=_ids(rng, vocab_size, 150, 450), completion_ids=_ids(rng, vocab_size, 150, 350))
+    return SftExample(prompt_ids=ids(150, 450), completion_ids=ids(150, 350))
 
 
-def dpo_example(rng: random.Random, vocab_size: int, index: int) -> "DpoExample":
+def _dpo_example(ids: _Ids) -> "DpoExample":
     """Two answers whose first steps are the same."""
     from medcritical_ray.training.examples import DpoExample
 
-    shared = _ids(rng, vocab_size, 50, 150)
-    return DpoExample(
-        question_id=str(index),
-        prompt_ids=_ids(rng, vocab_size, 150, 450),
-        chosen_ids=shared + _ids(rng, vocab_size, 100, 200),
-        rejected_ids=shared + _ids(rng, vocab_size, 100, 200),
-    )
+    prompt, shared = ids(150, 450), ids(50, 150)
+    chosen, rejected = shared + ids(100, 200), shared + ids(100, 200)
+    return DpoExample(question_id="", prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected)
 
 
-def _ids(rng: random.Random, vocab_size: int, shortest: int, longest: int) -> list[int]:
-    return [rng.randrange(vocab_size) for _ in range(rng.randint(shortest, longest))]
+def _longest(part: Part, ids: _Ids) -> "SftExample | DpoExample":
+    """As long as may be; of a pair, the texts share next to nothing."""
+    from medcritical_ray.training.examples import DpoExample, SftExample
+
+    length = MAX_LENGTH_TOKENS - 16
+    prompt, text, other = ids(16, 16), ids(length, length), ids(length, length)
+    if part == "sft":
+        return SftExample(prompt_ids=prompt, completion_ids=text)
+    return DpoExample(question_id="", prompt_ids=prompt, chosen_ids=text, rejected_ids=other)
 
 
 def _load(example: "SftExample | DpoExample") -> _Load:
@@ -227,18 +240,17 @@ def _load(example: "SftExample | DpoExample") -> _Load:
     shared = num_prompt + num_shared(example.chosen_ids, example.rejected_ids)
     num_tokens = chosen + rejected - shared
     num_seen = sum(range(1, chosen + 1)) + sum(range(shared + 1, rejected + 1))
-    num_predicted = len(example.chosen_ids) + len(example.rejected_ids)
-    return _Load(num_tokens, num_predicted, num_seen / num_tokens)
+    return _Load(num_tokens, num_tokens - num_prompt, num_seen / num_tokens)
 
 
 def _config(part: Part, method: Method) -> "Config":
-    """As the configs for 7B students have it, with a learning rate that leaves random weights what they are."""
+    """A 7B student's, with the demo's loss and a learning rate that leaves random weights what they are."""
     trained: dict[str, Any] = {
         "method": method,
         "lora": {"rank": 32, "alpha": 64},
         "num_epochs": 1,
         "batch_size": BATCH_SIZE,
-        "max_length_tokens": 1536,
+        "max_length_tokens": MAX_LENGTH_TOKENS,
         "learning_rate": 1e-7,
     }
     trainers = {"num_workers": 1, "num_gpus": 1, "max_tokens_per_forward": 8192, "gradient_checkpointing": True}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from medcritical_ray.config import Config
 
 GOAL = Goal(name="rollout with 64 simulated engines", unit="attempts/s", peer="all of their fixed speed", target=0.97)
+NUM_QUESTIONS = 2000
+"""That differ; the largest phase has them five times and more."""
 OTHER_SIZES = (1, 4, 16, 256)
 BLOCKS_PER_ENGINE = 5
 QUESTIONS_PER_BLOCK, ATTEMPTS = 8, 4
@@ -27,7 +29,7 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
     from medcritical_ray.config import ClusterConfig
     from medcritical_ray.questions import write_questions
 
-    write_questions(scratch / "questions.parquet", clinic.questions(2000))
+    write_questions(scratch / "questions.parquet", clinic.questions(NUM_QUESTIONS))
     with connected(ClusterConfig(object_store_mib=300), scratch):
         host = _host()
         runs = {num: _Run(num, host, scratch) for num in (64, *OTHER_SIZES)}
@@ -79,4 +81,4 @@ def _host() -> Any:
     from jobs.benchmarks.simulated import SimulatedEngines
 
     actor_class: Any = SimulatedEngines  # its decorator hides its options from the type checker
-    return actor_class.remote()
+    return actor_class.remote(NUM_QUESTIONS)

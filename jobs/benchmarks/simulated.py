@@ -9,9 +9,10 @@ from typing import Any
 import ray
 
 from actors.seat import Seat
-from medcritical_ray.clinic.exam import make_questions
+from jobs.benchmarks import clinic
 from medcritical_ray.clinic.teacher import ClinicTeacher
 from medcritical_ray.clinic.world import load_world
+from medcritical_ray.prompts import solve_prompt
 from medcritical_ray.rollouts import Completion
 
 TEXTS_PER_S = 10.0
@@ -20,11 +21,12 @@ TEXTS_PER_S = 10.0
 
 @ray.remote(num_cpus=0, max_concurrency=10_000)  # type: ignore[call-overload]  # no stub
 class SimulatedEngines:
-    """Answers to the calls of an EngineActor, with the engine's name before their arguments."""
+    """Answers to the calls of an EngineActor, with the engine's name before their arguments. It knows the answers to so
+    many of the clinic's questions."""
 
-    def __init__(self) -> None:
-        (question,) = make_questions(load_world(), "train", 1, seed=0, difficulty=3)
-        self._text = ClinicTeacher(load_world()).template(question.unkeyed()) or ""
+    def __init__(self, num_questions: int) -> None:
+        teacher, asked = ClinicTeacher(load_world()), clinic.questions(num_questions)
+        self._texts = {solve_prompt(each.unkeyed()): teacher.template(each.unkeyed()) or "" for each in asked}
         self._free_at: dict[str, float] = {}
         self._num_written = 0
 
@@ -38,7 +40,8 @@ class SimulatedEngines:
         self._free_at[name] = ends_at
         await asyncio.sleep(ends_at - now)
         self._num_written += len(requests)
-        return [Completion(text=self._text, finished=True, num_tokens=400)] * len(requests)
+        texts = [self._texts[request.prompt] for request in requests]
+        return [Completion(text=text, finished=True, num_tokens=400) for text in texts]
 
     async def progress(self, name: str) -> int:
         return self._num_written

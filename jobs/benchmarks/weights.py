@@ -41,10 +41,10 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
         engines = EnginesConfig(
             num_engines=NUM_ENGINES,
             num_cpus=0.25,
-            num_gpus=0.4 * (cluster.num_gpus >= 1),
+            num_gpus=0.25 * (cluster.num_gpus >= 1),
             max_model_len=256,
             kv_cache_gib=0.25,
-            gpu_memory_utilization=0.3,
+            gpu_memory_utilization=0.2,
         )
         sides = _Sides(pools, policy, engines)
         ours, restart, reload, copy = in_turn(repeats, sides.update, sides.restart, sides.reload, sides.copy)

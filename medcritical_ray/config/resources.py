@@ -81,8 +81,9 @@ class EnginesConfig(Part):
     update_timeout_s: float = Field(default=600.0, gt=0, description="Seconds for an engine to serve a new version.")
     weight_transfer: Literal["object_store", "nccl"] = Field(
         default="object_store",
-        description="How full weights reach running engines: 'object_store' has each take them from Ray's; 'nccl' has "
-        "one take them and send them to the others, from GPU to GPU, which has not run on GPUs yet.",
+        description="How full weights reach running engines: 'object_store' has each take them, on other machines from "
+        "Ray's store; 'nccl' has one take them and send them to the others, from GPU to GPU, which has not run on GPUs "
+        "yet.",
     )
 
     def least_of(self, num_engines: int) -> int:

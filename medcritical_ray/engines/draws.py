@@ -1,8 +1,8 @@
 """Tokens drawn from one number each, which a request's seed and the token's place decide: on the CPU, in vLLM's stead.
 
-Seeded or not, vLLM's runner for the CPU draws noise for every word of the vocabulary, and request by request once they
-have seeds: the clinic's student writes 5,300 tokens per second with seeds, 6,700 without, and 7,200 with the draws
-below. On GPUs vLLM's runner makes the noise from seed and place itself, in one kernel, and is left alone.
+vLLM's runner for the CPU draws noise for every word of the vocabulary, request by request if they have seeds (measured:
+docs/results.md, "Benchmark"). Its runner for GPUs makes the noise from seed and place itself, in one kernel, and is
+left alone.
 
 vLLM is told to decode greedily, and takes the token that is left over of the logits (its interface for logits
 processors). Dimensions: B requests, V vocabulary.
@@ -49,8 +49,7 @@ def drawn(logits_BV: Tensor, uniforms_B: Tensor, temperatures_B: Tensor, top_ps_
     if bool((top_ps_B < 1).any()):
         scaled_BV = apply_top_k_top_p(scaled_BV, None, top_ps_B)
     summed_BV = scaled_BV.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
-    passed_B = torch.searchsorted(summed_BV, (uniforms_B * summed_BV[:, -1])[:, None], right=True)[:, 0]
-    return passed_B.clamp(max=logits_BV.shape[1] - 1)
+    return torch.searchsorted(summed_BV, (uniforms_B * summed_BV[:, -1])[:, None], right=True)[:, 0]
 
 
 class _Drawn(NamedTuple):

@@ -194,6 +194,7 @@ def _drawing() -> tuple[dict[str, Any], DrawnWith]:
 
     if not current_platform.is_cpu():
         return {}, _drawn_by_vllm
+    set_environment(VLLM_USE_V2_MODEL_RUNNER="0")  # the interface of Draws is that of the first
     from medcritical_ray.engines.draws import Draws, drawn_with
 
     return {"logits_processors": [Draws]}, drawn_with

@@ -71,7 +71,8 @@ def told_in_one_line(policy_dir: Path) -> Iterator[None]:
 
 
 def _cpu_settings(config: EnginesConfig) -> dict[str, Any]:
-    """A prompt is read in one piece: seeded requests whose prompt is split over steps crash vLLM's CPU sampler."""
+    """A prompt is read in one piece: a seed of vLLM's own, as clients of `serve` may send one, crashes its sampler for
+    the CPU if the prompt is split over steps."""
     return {
         "enforce_eager": True,
         "kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30),

@@ -56,8 +56,7 @@ def check_files(directory: Path) -> None:
 
 
 def mapped(path: Path) -> np.ndarray:
-    """The contents of a file, an array of uint8, mapped rather than read: fresh memory for them took two seconds per
-    gigabyte."""
+    """The contents of a file, an array of uint8, mapped rather than read into memory of their own."""
     if not path.stat().st_size:  # a damaged one, which cannot be mapped
         return np.empty(0, dtype=np.uint8)
     return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))

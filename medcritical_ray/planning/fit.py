@@ -30,6 +30,11 @@ class ClusterResources:
     nodes: tuple[Node, ...] | None = None
     grows: bool = False
 
+    @property
+    def is_one_machine(self) -> bool:
+        """Whether there is one, and no other will come."""
+        return self.nodes is not None and len(self.nodes) == 1 and not self.grows
+
 
 def check_fit(plan: Plan, resources: ClusterResources) -> None:
     """Raises UserError with what the cluster lacks for the plan, if anything."""
@@ -93,10 +98,11 @@ def _shortfalls_of_any_number(plan: Plan, resources: ClusterResources) -> Iterat
     if any(use.num_workers > 1 for use in plan.gpu_uses):
         knobs = "raise trainers.num_gpus above 0.5, or set trainers.num_workers = 1"
         yield f"GPUs: two training workers may come to lie on one, which NCCL refuses: {knobs}"
-    if resources.object_store_gib is not None and plan.object_store_gib > resources.object_store_gib:
+    store_gib = None if resources.is_one_machine else resources.object_store_gib  # one machine reads from its disk
+    if store_gib is not None and plan.object_store_gib > store_gib:
         needed = f"{plan.object_store_gib:.2f} GiB needed for a weight update"
         knobs = "raise cluster.object_store_mib, or set dpo.method = 'lora'"
-        yield f"object store: {needed}, {resources.object_store_gib:.2f} GiB there: {knobs}"
+        yield f"object store: {needed}, {store_gib:.2f} GiB there: {knobs}"
     if plan.disk_gib > resources.disk_gib:
         knobs = "set run.keep_policies, lower run.num_iterations or correct.num_corrections, or move run.directory"
         yield f"disk: {plan.disk_gib:.1f} GiB needed, {resources.disk_gib:.1f} GiB there: {knobs}"

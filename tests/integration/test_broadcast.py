@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 import actors.fleet
+import actors.pool
 import actors.pulse
 import actors.seat
 from actors.fleet import Fleet
@@ -192,13 +193,36 @@ def test_a_broadcast_that_hangs_though_nobody_died_ends_with_the_time_for_an_upd
     assert scene.told == [("a", "healthy", 1, 1), ("b", "healthy", 1, 1)]
 
 
-@pytest.mark.parametrize("answer", [NEVER, DIES], ids=["is silent", "is dead"])
-def test_with_a_first_engine_that_does_not_answer_the_others_take_the_weights_by_themselves(answer: Any):
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [
+        (NEVER, ["offer_channel", "ended", "start"]),
+        (DIES, ["offer_channel", "update", "ended", "start"]),
+        (RayTaskError("offer_channel", "", OSError("no such address")), ["offer_channel", "update", "ended", "start"]),
+    ],
+    ids=["is silent", "is dead", "cannot listen"],
+)
+def test_with_a_first_engine_that_offers_nothing_the_others_take_the_weights_by_themselves(
+    answer: Any, calls: list[str]
+):
     scene = Scene(NCCL, 3, {("a", "offer_channel"): answer, ("a", "update"): DIES})
     scene.fleet.update(NEW, ["weights"])
     scene.serve(NEW)
-    assert scene.told == [("a", "healthy", 1, 1), ("b", "healthy", 1, 0), ("c", "healthy", 1, 0)]
-    assert [scene.calls_of(name) for name in "bc"] == [["update"], ["update"]]
+    assert [each[:3] for each in scene.told] == [(name, "healthy", 1) for name in "abc"]
+    assert [scene.calls_of(name) for name in "abc"] == [calls, ["update"], ["update"]]
+
+
+@pytest.mark.parametrize(("hosts", "are_paths"), [(["here"], True), (["here", "there"], False), (["there"], False)])
+def test_files_are_read_where_they_lie_if_all_engines_are_on_this_machine(
+    hosts: list[str], are_paths: bool, tied_policies: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+):
+    nodes = [{"Alive": True, "NodeManagerHostname": host} for host in hosts]
+    gone = {"Alive": False, "NodeManagerHostname": "gone"}
+    monkeypatch.setattr(actors.pool.ray, "nodes", lambda: [*nodes, gone])
+    monkeypatch.setattr(actors.pool.ray, "put", bytes)
+    monkeypatch.setattr(actors.pool.socket, "gethostname", lambda: "here")
+    file = tied_policies[0] / "model.safetensors"
+    assert actors.pool._handed_over(tied_policies[0]) == [file if are_paths else file.read_bytes()]
 
 
 def test_a_policy_of_another_model_is_the_users_to_mend_and_no_receiver_is_asked():

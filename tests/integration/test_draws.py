@@ -63,6 +63,26 @@ def test_a_draw_depends_on_its_own_row_alone():
     assert together.tolist() == alone
 
 
+def test_each_request_has_the_temperature_and_the_mass_of_its_own():
+    numbers = uniforms([3, 3, 3], [0, 0, 0])
+    temperatures, top_ps = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([1.0, 1.0, 1e-4])
+    together = drawn(LOGITS.expand(3, -1), numbers, temperatures, top_ps)
+    alone = [drawn(LOGITS[None], numbers[[i]], temperatures[[i]], top_ps[[i]]).item() for i in range(3)]
+    assert together.tolist() == alone
+    assert alone[2] == LOGITS.argmax()
+
+
+def test_two_requests_that_change_places_change_their_draws_with_them():
+    draws = Draws(None, torch.device("cpu"), False)  # type: ignore[arg-type]  # it looks at none of them
+    params = [SamplingParams(**drawn_with(seed, SamplingConfig(temperature=1.0))) for seed in (5, 9)]
+    added = [(row, each, None, []) for row, each in enumerate(params)]
+    draws.update_state(BatchUpdate(batch_size=2, removed=[], added=added, moved=[]))  # type: ignore[arg-type]
+    logits = torch.randn(2, 40)
+    before = draws.apply(logits.clone())
+    draws.update_state(BatchUpdate(batch_size=2, removed=[], added=[], moved=[(0, 1, MoveDirectionality.SWAP)]))
+    assert draws.apply(logits[[1, 0]].clone()).equal(before[[1, 0]])
+
+
 def test_requests_keep_their_draws_when_they_move_in_the_batch_and_others_are_left_alone():
     """One decodes greedily; one leaves, and another takes its row."""
     draws = Draws(None, torch.device("cpu"), False)  # type: ignore[arg-type]  # it looks at none of them

@@ -38,6 +38,24 @@ def running(*arguments: Any, **options: Any) -> Iterator[Engine]:
     gc.collect()
 
 
+def test_texts_are_drawn_as_temperature_and_mass_have_it_and_each_seed_has_its_own(
+    tied_policies: tuple[Path, Path], engines_config: EnginesConfig
+):
+    requests = [Request(prompt=" w1 w2", seed=seed) for seed in range(40)]
+
+    def texts(**sampling: float) -> set[tuple[int, ...]]:
+        config = SamplingConfig(max_tokens=8, **sampling)  # type: ignore[arg-type]  # no other field is meant
+        return {sample.token_ids for sample in engine.sample(requests, config, 0)}
+
+    with running(tied_policies[0], 0, engines_config) as engine:
+        greedy = texts(temperature=0.0)
+        assert len(greedy) == 1
+        assert len(texts(temperature=1.0)) == 40
+        assert texts(temperature=1e-4) == greedy
+        assert texts(temperature=1.0, top_p=1e-4) == greedy
+        assert 1 < len(texts(temperature=1.0, top_p=0.05)) <= 40
+
+
 @pytest.mark.parametrize("policies", ["tied_policies", "untied_policies"])
 def test_an_updated_engine_writes_what_a_fresh_one_writes_whether_embeddings_are_tied_or_not(
     policies: str, request: pytest.FixtureRequest, engines_config: EnginesConfig

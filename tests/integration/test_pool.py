@@ -15,6 +15,7 @@ from actors.pool import EnginePool
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.errors import RunFailed, UserError, WaitTimeout
 from medcritical_ray.rollouts import Completion, Request
+from medcritical_ray.run.policies import PolicyStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -162,6 +163,24 @@ def test_engines_of_adapters_take_the_next_one_and_a_replacement_takes_the_curre
         assert written(pool) == with_second
         assert with_first != with_second
         assert [engine.health.num_restarts for engine in pool.states] == [1]
+
+
+def test_a_policy_that_was_damaged_since_it_was_published_is_refused_and_the_one_before_is_served(
+    ray_cluster: None, tied_policies: tuple[Path, Path], engines_config: EnginesConfig, tmp_path: Path
+):
+    damaged = PolicyStore(tmp_path).publish(1, tied_policies[1], parent=None, metrics={}).path
+    weights = damaged / "model.safetensors"
+    contents = bytearray(weights.read_bytes())
+    contents[-1] ^= 1
+    weights.unlink()  # it may be a link to what was published
+    weights.write_bytes(contents)
+    with EnginePool(engines_config, 0, tied_policies[0], name="damaged") as pool:
+        of_first_version = written(pool)
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+                pool.broadcast(1, damaged)
+            assert not pool.serves(1, damaged)
+        assert written(pool) == of_first_version
 
 
 def test_an_engine_that_does_not_start_in_time_is_named_with_the_key_to_raise(

@@ -10,6 +10,7 @@ from fakes import SmallRun, small_config
 
 from medcritical_ray.chaos.comparison import compare_runs
 from medcritical_ray.files import write_json
+from medcritical_ray.play import count_trajectories
 from medcritical_ray.run.directory import RunDirectory
 from medcritical_ray.self_play import self_play
 from medcritical_ray.stage_one import stage_one
@@ -71,3 +72,6 @@ def test_a_run_killed_before_every_change_of_its_files_ends_as_if_it_had_not_bee
     found = compare_runs(RunDirectory(undisturbed.path), run)
     assert (found.num_lost, found.num_doubled, found.num_changed, found.broken) == (0, 0, 0, ())
     assert [path for path in run.path.rglob("*") if ".tmp" in path.name] == []
+    for phase, directory in (("generate", "attempts"), ("correct", "corrections")):
+        counted = count_trajectories(run.iteration(1) / directory)
+        assert counted.items() <= run.result(1, phase).items()

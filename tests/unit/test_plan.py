@@ -11,6 +11,7 @@ from medcritical_ray.model_files import ModelSize
 from medcritical_ray.planning.architecture import Architecture
 from medcritical_ray.planning.estimates import Rows
 from medcritical_ray.planning.fit import ClusterResources, compare
+from medcritical_ray.planning.placement import Node
 from medcritical_ray.planning.plan import make_plan
 from medcritical_ray.planning.plan_text import describe, describe_cache
 
@@ -174,6 +175,15 @@ def test_each_shortfall_names_what_is_there_and_what_to_change():
         "object store: 1.00 GiB needed for a weight update, 0.50 GiB there: raise cluster.object_st"
     )
     assert "0.5 GiB there: set run.keep_policies, lower run.num_iterations or correct.num_corrections, or move" in disk
+
+
+def test_one_machine_needs_no_object_store_for_a_weight_update():
+    node = Node(labels={}, num_cpus=100, num_gpus=8, memory_gib=1000)
+    alone = replace(BIG, object_store_gib=0.5, nodes=(node,))
+    plan = make_plan(on_cpu(), QUARTER_GIB)
+    assert compare(plan, alone) == []
+    for more in (replace(alone, nodes=(node, node)), replace(alone, grows=True)):
+        assert [line.split(":")[0] for line in compare(plan, more)] == ["object store"]
 
 
 def test_missing_gpus_are_told():
