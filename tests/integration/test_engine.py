@@ -50,10 +50,10 @@ def test_texts_are_drawn_as_temperature_and_mass_have_it_and_each_seed_has_its_o
     with running(tied_policies[0], 0, engines_config) as engine:
         greedy = texts(temperature=0.0)
         assert len(greedy) == 1
-        assert len(texts(temperature=1.0)) == 40
+        assert len(texts(temperature=1.0)) > 30  # some end at once
         assert texts(temperature=1e-4) == greedy
         assert texts(temperature=1.0, top_p=1e-4) == greedy
-        assert 1 < len(texts(temperature=1.0, top_p=0.05)) <= 40
+        assert 1 < len(texts(temperature=1.0, top_p=0.2)) < len(texts(temperature=1.0))
 
 
 @pytest.mark.parametrize("policies", ["tied_policies", "untied_policies"])
