@@ -89,7 +89,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
 
 def _line(number: str, figure: dict[str, Any]) -> str:
     """The text comes last, since it may be long."""
-    values = f"{_told(figure['ours']):>9}{_told(figure['peer']):>9}  {figure['unit']:14}{_told(figure['ratio']):>6}"
+    values = f"{told(figure['ours']):>9}{told(figure['peer']):>9}  {figure['unit']:14}{told(figure['ratio']):>6}"
     met = figure.get("met_itself", figure["met"])
     has_verdict = figure["target"] is not None and met is not None
     target = "" if figure["target"] is None else f"{figure['reach']} {figure['target']:g}"
@@ -99,7 +99,8 @@ def _line(number: str, figure: dict[str, Any]) -> str:
     return f"{number:>3}{values}  {target:14}{verdict:5}{text}{why}"
 
 
-def _told(value: float | None) -> str:
+def told(value: float | None) -> str:
+    """A value in three digits or so."""
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
