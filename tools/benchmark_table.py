@@ -1,4 +1,4 @@
-"""Prints rows of `medcritical benchmark` as the table of docs/results.md: `python tools/benchmark_table.py FILE.json`."""
+"""Prints rows of `medcritical benchmark` as the table of docs/results.md: `tools/benchmark_table.py FILE.json`."""
 
 import sys
 from pathlib import Path
