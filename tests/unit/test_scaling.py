@@ -19,8 +19,8 @@ DEMO = Work(
     policy_bytes=4_100_000,
 )
 MEASURED_S = {"generate": 9.4, "correct": 17.6, "pair": 0.1, "train": 30.5, "broadcast": 0.1, "evaluate": 15.6}
-# Rows 1 (of one engine), 5 (pairs, of both cores) and 8 of `medcritical benchmark`; and what the DPO of the demo's
-# first iteration took beyond its steps.
+# Of the version that the demo was measured with: rows 1 (of one engine), 5 (pairs, of both cores), 7 and 8 of
+# `medcritical benchmark`; and what the DPO of the demo's first iteration took beyond its steps.
 TWO_CORES = Rates(
     written_tokens_per_s=5_776,
     trained_tokens_per_s=57.5 / 2,
