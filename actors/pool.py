@@ -151,7 +151,8 @@ class EnginePool:
         """Tells all engines of the policy, and compares the weights' hashes beside what they do with them. That a file
         is damaged is told before whatever an engine has made of it."""
         if weights_dir is None:
-            return self._fleet.update(policy, [])
+            self._fleet.update(policy, [])
+            return
         with ThreadPoolExecutor(max_workers=1) as beside:
             check = beside.submit(check_files, weights_dir)
             try:

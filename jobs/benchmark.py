@@ -90,13 +90,19 @@ def _lines(row: dict[str, Any]) -> list[str]:
 def _line(number: str, figure: dict[str, Any]) -> str:
     """The text comes last, since it may be long."""
     values = f"{told(figure['ours']):>9}{told(figure['peer']):>9}  {figure['unit']:14}{told(figure['ratio']):>6}"
-    met = figure.get("met_itself", figure["met"])
-    has_verdict = figure["target"] is not None and met is not None
-    target = "" if figure["target"] is None else f"{figure['reach']} {figure['target']:g}"
-    verdict = ("yes" if met else "no") if has_verdict else ""
+    target, verdict = goal_and_verdict(figure)
     text = figure["name"] + (f", against {figure['against']}" if figure["against"] else "")
     why = f" ({figure['why']})" if "why" in figure else ""
     return f"{number:>3}{values}  {target:14}{verdict:5}{text}{why}"
+
+
+def goal_and_verdict(figure: dict[str, Any]) -> tuple[str, str]:
+    """What a figure is to reach, and whether it does by itself: empty where nothing is asked for, or was measured."""
+    if figure["target"] is None:
+        return "", ""
+    met = figure.get("met_itself", figure["met"])
+    verdict = {True: "yes", False: "no", None: ""}[met]
+    return f"{figure['reach']} {figure['target']:g}", verdict
 
 
 def told(value: float | None) -> str:

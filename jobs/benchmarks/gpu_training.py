@@ -6,7 +6,7 @@ Needs torch, transformers and PEFT, and what the config is made of. Nothing else
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,11 +143,7 @@ class Training:
     def _flops(self, load: "_Load") -> float:
         from medcritical_ray.planning.flops import forward_flops, training_flops
 
-        sizes = {
-            "num_tokens": load.num_tokens,
-            "num_predicted": load.num_predicted,
-            "mean_context": load.mean_context,
-        }
+        sizes = asdict(load)
         trained = training_flops(self.architecture, rank=self.rank, **sizes)
         return trained if self.part == "sft" else trained + forward_flops(self.architecture, rank=self.rank, **sizes)
 
@@ -261,15 +257,15 @@ def _config(part: Part, method: Method) -> "Config":
 def _random_model(training: Training, device: "torch.device") -> Any:
     """Made where it is trained: 30 GB of weights would take minutes through the memory of the machine."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM, Qwen2Config
 
     from medcritical_ray.training.models import frozen_dtype, use_gradient_checkpointing, with_new_adapter
 
     torch.manual_seed(0)
     dtype = torch.float32 if training.rank is None else frozen_dtype(device)
-    config = Qwen2Config(**training.model_config, dtype=dtype)
+    config = Qwen2Config(**training.model_config)
     with torch.device(device):
-        model: Any = Qwen2ForCausalLM._from_config(config, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
     if training.rank is not None:
         model = with_new_adapter(model, getattr(training.config, training.part).lora, seed=0)
     if training.config.trainers.gradient_checkpointing and device.type == "cuda":
