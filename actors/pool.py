@@ -161,7 +161,10 @@ class EnginePool:
                 check.result()
 
     def _num_wanted(self, work: Work) -> int:
-        """The engines that the work would keep busy."""
+        """The engines that the work would keep busy. Where none come or go, no block is read only to count it: the
+        other role's engines may have room for it."""
+        if self._least == self._most:
+            return self._most
         num_blocks = work.num_waiting + self._fleet.num_in_flight
         return num_engines_wanted(num_blocks, per_engine=self._max_in_flight, least=self._least, most=self._most)
 

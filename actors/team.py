@@ -48,11 +48,17 @@ class RayTeam:
             self._record(BROADCAST_SECONDS, time.monotonic() - started, role)
         self._show(pool, role)
 
+    def may_help(self, role: Role, version: int, policy_dir: Path) -> bool:
+        """Not where engines come and go: blocks would wait for one to come while the other role's have none left."""
+        engines_stay = self._config.engines.min_engines is None
+        return engines_stay and self._pools[self._players(role)].serves(version, policy_dir)
+
     def write(
         self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
     ) -> Iterator[WrittenBlock | None]:
         pool = self._pools[self._players(role)]
         assert pool.version == version, f"{role} serves version {pool.version}, not {version}"
+        pool.tell(self._note)
         return self._counted(role, pool.map(blocks, sampling, watch=lambda: self._show(pool, role)))
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:

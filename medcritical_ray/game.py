@@ -46,6 +46,11 @@ class Team(Protocol):
         """Returns when the role serves the policy as that version; an engine that comes later confirms it first."""
         ...
 
+    def may_help(self, role: Role, version: int, policy_dir: Path) -> bool:
+        """Whether the role's own engines, which nobody has asked anything, may write what the other's should: they
+        serve the policy as that version, too, or will once they have started."""
+        ...
+
     def write(
         self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
     ) -> Iterator[WrittenBlock | None]:

@@ -1,13 +1,13 @@
 """Has turns written by the team, block by block; each block is kept on disk as a part, which no resumed run redoes."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medcritical_ray.asked import Turns
 from medcritical_ray.config import SamplingConfig
-from medcritical_ray.game import AskedBlock, Role, Session
+from medcritical_ray.game import AskedBlock, Role, Session, WrittenBlock
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn
 from medcritical_ray.run.tables import iter_columns, missing_parts, part_path, write_part
@@ -25,7 +25,8 @@ class Play:
     """The trajectories of some blocks, of which those that are missing are written as the play goes on.
 
     A play that `follows` another asks about what that one writes. It may go on beside it, if their roles have engines
-    of their own: a block has its turn as soon as the other has written it.
+    of their own: a block has its turn as soon as the other has written it. One that goes on alone has its blocks
+    written by the engines of both roles, if those of the other serve the same policy, which would stand idle.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Play:
     ) -> None:
         self.directory = directory
         self.is_under_way = False
+        self._is_alone = False
         self._session = session
         self._player = player
         self._sampling = sampling
@@ -48,6 +50,8 @@ class Play:
         self._turns_of_block = turns_of_block
         self._follows = follows
         self._counts: Counter[str] = Counter()
+        self._missing: deque[int] = deque()
+        self._under_way: dict[int, list[Turn]] = {}
         self._going_on = self._write()
 
     def is_about_to_write(self, block: int) -> bool:
@@ -64,6 +68,7 @@ class Play:
         for num_written in self._going_on:
             for other in beside:
                 other.go_on()
+            self._is_alone = not any(other.is_under_way for other in beside)
             if num_written > num_told:
                 num_told = num_written
                 self._session.progress.advance(label, num_written, self._num_blocks)
@@ -72,16 +77,15 @@ class Play:
     def _write(self) -> Iterator[int]:
         """Yields, whenever others may go on, how many blocks are written so far."""
         self.is_under_way = True
-        role, version, policy_dir = self._player
         self._counts = _count_parts(self.directory)
-        num_written = self._num_blocks - len(missing_parts(self.directory, self._num_blocks))
-        under_way: dict[int, list[Turn]] = {}
-        self._session.team.serve(role, version, policy_dir)
+        self._missing = deque(missing_parts(self.directory, self._num_blocks))
+        num_written = self._num_blocks - len(self._missing)
+        self._session.team.serve(*self._player)
         yield num_written
-        for answer in self._session.team.write(role, version, self._requests(under_way), self._sampling):
+        for answer in self._by_engines():
             if answer:
                 block, completions = answer
-                turns = under_way.pop(block)
+                turns, version = self._under_way.pop(block), self._player.version
                 trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
                 write_part(self.directory, block, trajectories, Trajectory)
                 for each in trajectories:
@@ -90,13 +94,33 @@ class Play:
             yield num_written
         self.is_under_way = False
 
-    def _requests(self, under_way: dict[int, list[Turn]]) -> Iterator[AskedBlock | None]:
-        """Of each block that is missing; None as often as the next cannot be told yet."""
-        for block in missing_parts(self.directory, self._num_blocks):
-            while self._follows and self._follows.is_about_to_write(block):
+    def _by_engines(self) -> Iterator[WrittenBlock | None]:
+        """What the player's engines write and, once the play is alone, those of the other role: each takes the next of
+        the same blocks, and none is waited for that has none."""
+        team, (role, version, policy_dir) = self._session.team, self._player
+        writers = deque([team.write(role, version, self._requests(), self._sampling)])
+        helper: Role | None = _other(role) if team.plays_apart else None
+        while self._missing or self._under_way:
+            if helper and self._is_alone:
+                if team.may_help(helper, version, policy_dir):
+                    writers.append(team.write(helper, version, self._requests(), self._sampling))
+                helper = None
+            yield next(writers[0], None)
+            writers.rotate(-1)
+
+    def _requests(self) -> Iterator[AskedBlock | None]:
+        """Of each block that is missing and that nobody has taken; None as often as the next cannot be told yet."""
+        while self._missing:
+            if self._follows and self._follows.is_about_to_write(self._missing[0]):
                 yield None
-            under_way[block] = self._turns_of_block(block)
-            yield block, [turn.request(self._session.config.run.seed) for turn in under_way[block]]
+                continue
+            block = self._missing.popleft()
+            turns = self._under_way[block] = self._turns_of_block(block)
+            yield block, [turn.request(self._session.config.run.seed) for turn in turns]
+
+
+def _other(role: Role) -> Role:
+    return "corrector" if role == "generator" else "generator"
 
 
 def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:

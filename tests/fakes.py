@@ -55,7 +55,8 @@ def small_config(**parts: dict[str, Any]) -> Config:
 class FakeTeam:
     """Writes what the clinic's teacher would, or a mistake, as its policy's skill has it; trains by copying a policy.
 
-    Both roles are played by the same engine, which serves one version at a time, unless each has its own.
+    Both roles are played by the same engine, which serves one version at a time, unless each has its own; the two start
+    together, with the first that is to be served.
 
     It says "the machine died" in place of its call number `fails_at`, counted over all that it is asked to do.
     """
@@ -88,7 +89,13 @@ class FakeTeam:
             return
         self._count_call()
         self.served.append((role, version))
-        self._serving[player] = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
+        serving = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
+        if not self._serving:
+            self._serving = dict.fromkeys(("generator", "corrector"), serving)
+        self._serving[player] = serving
+
+    def may_help(self, role: Role, version: int, policy_dir: Path) -> bool:
+        return self._serving[self._player(role)][0] == version
 
     def write(
         self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig

@@ -1,4 +1,5 @@
-"""A self-iteration whose roles, with engines of their own, write at the same time, beside one where they take turns.
+"""A self-iteration whose roles, with engines of their own, write at the same time and help each other, beside one where
+they take turns and each has its own engines alone.
 
 Both play with the same two engines, one of each role, in blocks of 50 questions, so that there is something to hand on.
 """

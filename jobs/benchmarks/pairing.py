@@ -124,6 +124,8 @@ def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
 class _ReadyTexts:
     """Engines that take no time: a right text or a wrong one, as the request's seed has it."""
 
+    plays_apart = False
+
     def __init__(self, questions: Iterable[Any], teacher: Any) -> None:
         import random
 

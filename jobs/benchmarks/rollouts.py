@@ -31,6 +31,8 @@ def play_attempts(pool: "EnginePool", questions: "QuestionSet", config: "Config"
 class _Writers:
     """The part of a team that writes, with a policy that is served already."""
 
+    plays_apart = False
+
     def __init__(self, pool: "EnginePool") -> None:
         self._pool = pool
 

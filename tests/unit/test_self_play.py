@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +27,7 @@ from medcritical_ray.run.iterations import read_iterations
 from medcritical_ray.run.policies import Policy, PolicyStore
 from medcritical_ray.run.tables import iter_parts
 from medcritical_ray.seeds import derive_seed
-from medcritical_ray.self_play import TOO_FEW_PAIRS, self_play
+from medcritical_ray.self_play import TOO_FEW_PAIRS, attempts_by, corrections_by, self_play
 from medcritical_ray.stage_one import stage_one
 from medcritical_ray.summary import summarise
 from medcritical_ray.teaching.reviews import Submission, Written
@@ -334,8 +335,36 @@ def test_a_corrector_of_its_own_begins_with_the_first_attempts_and_writes_the_sa
     num_in_evaluation = 3 * (8 + 4)  # answers, corrections and samples of the blocks of dev and test
     last_iteration = game.team.asked[:-num_in_evaluation][-8:]
     assert last_iteration == [(role, block) for block in range(4) for role in ("generator", "corrector")]
-    dev = game.team.asked[-num_in_evaluation:][:16]
-    assert dev == [(role, block) for block in range(8) for role in ("generator", "corrector")]
+    dev = game.team.asked[-num_in_evaluation:][:24]
+    assert dev[:16] == [(role, block) for block in range(8) for role in ("generator", "corrector")]
+    assert dev[16:] == [("generator", block) for block in range(8)]  # samples, by a policy that the corrector is not
+
+
+def test_engines_of_a_role_that_has_nothing_to_write_help_the_other_if_they_serve_the_same_policy(tmp_path: Path):
+    together = SmallRun(tmp_path / "together", small_config(questions={"block_size": 4}))
+    apart = SmallRun(tmp_path / "apart", small_config(questions={"block_size": 4}, engines=APART))
+    play_all(together.open())
+    game = apart.open()
+    play_all(game)
+    assert rows_of(apart) == rows_of(together)
+    shared = [(role, block) for block, role in enumerate(("generator", "corrector", "generator", "corrector"))]
+    assert game.team.asked[:8] == [*shared, *shared]  # answers and samples on dev, which nobody corrects yet
+    last_dev = game.team.asked[-18:][:12]
+    assert last_dev[:8] == [(role, block) for block in range(4) for role in ("generator", "corrector")]
+    assert last_dev[8:] == shared  # samples, once every answer is corrected
+
+
+def test_what_is_left_to_correct_is_written_by_the_engines_of_both_roles(tmp_path: Path):
+    run = SmallRun(tmp_path, small_config(questions={"block_size": 2}, engines=APART))
+    play_all(run.open())
+    before = trajectories(run, "002/corrections")
+    shutil.rmtree(run.path / "iterations/002/corrections")
+    game = run.open()
+    policy = PolicyStore(run.path / "policies").get(1)
+    game.team.serve("generator", policy.version, policy.path)
+    corrections_by(game, 2, policy, attempts_by(game, 2, policy)).finish()
+    assert game.team.asked == [("corrector", 0), ("generator", 1), ("corrector", 2), ("generator", 3)]
+    assert trajectories(run, "002/corrections") == before
 
 
 class Keeper:
