@@ -50,8 +50,9 @@ class RayTeam:
 
     def may_help(self, role: Role, version: int, policy_dir: Path) -> bool:
         """Not where engines come and go: blocks would wait for one to come while the other role's have none left."""
+        pool = self._pools[self._players(role)]
         engines_stay = self._config.engines.min_engines is None
-        return engines_stay and self._pools[self._players(role)].serves(version, policy_dir)
+        return engines_stay and pool.version == version and pool.serves(version, policy_dir)
 
     def write(
         self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig

@@ -25,8 +25,8 @@ class Play:
     """The trajectories of some blocks, of which those that are missing are written as the play goes on.
 
     A play that `follows` another asks about what that one writes. It may go on beside it, if their roles have engines
-    of their own: a block has its turn as soon as the other has written it. One that goes on alone has its blocks
-    written by the engines of both roles, if those of the other serve the same policy, which would stand idle.
+    of their own: a block has its turn as soon as the other has written it. While nothing goes on beside a play, the
+    engines of the other role help it, if they serve the same policy.
     """
 
     def __init__(
@@ -42,7 +42,6 @@ class Play:
     ) -> None:
         self.directory = directory
         self.is_under_way = False
-        self._is_alone = False
         self._session = session
         self._player = player
         self._sampling = sampling
@@ -52,6 +51,7 @@ class Play:
         self._counts: Counter[str] = Counter()
         self._missing: deque[int] = deque()
         self._under_way: dict[int, list[Turn]] = {}
+        self._helper: Iterator[WrittenBlock | None] | None = None
         self._going_on = self._write()
 
     def is_about_to_write(self, block: int) -> bool:
@@ -62,13 +62,13 @@ class Play:
         next(self._going_on, None)
 
     def finish(self, beside: "Sequence[Play]" = ()) -> dict[str, Any]:
-        """Writes what is still missing, and counts the trajectories of all blocks. Plays `beside` it go on meanwhile,
-        as far as they come."""
+        """Writes what is still missing, and counts the trajectories of all blocks. Plays `beside` it go on as soon as
+        their engines have nothing to help with, as far as they come."""
         label, num_told = f"{self.directory.parent.name}/{self.directory.name}", 0
         for num_written in self._going_on:
-            for other in beside:
-                other.go_on()
-            self._is_alone = not any(other.is_under_way for other in beside)
+            if not self._is_helped(beside):
+                for other in beside:
+                    other.go_on()
             if num_written > num_told:
                 num_told = num_written
                 self._session.progress.advance(label, num_written, self._num_blocks)
@@ -94,19 +94,28 @@ class Play:
             yield num_written
         self.is_under_way = False
 
-    def _by_engines(self) -> Iterator[WrittenBlock | None]:
-        """What the player's engines write and, once the play is alone, those of the other role: each takes the next of
-        the same blocks, and none is waited for that has none."""
+    def _is_helped(self, beside: "Sequence[Play]") -> bool:
+        """Whether engines of the other role help. They begin to while there is something left that nobody has taken."""
         team, (role, version, policy_dir) = self._session.team, self._player
-        writers = deque([team.write(role, version, self._requests(), self._sampling)])
-        helper: Role | None = _other(role) if team.plays_apart else None
+        if self._missing and team.plays_apart and not (self._helper or any(other.is_under_way for other in beside)):
+            helper: Role = "corrector" if role == "generator" else "generator"
+            if team.may_help(helper, version, policy_dir):
+                self._helper = self._written_by(helper)
+        return self._helper is not None
+
+    def _by_engines(self) -> Iterator[WrittenBlock | None]:
+        """What the player's engines write, and those that help: each takes the next block that nobody has."""
+        own = self._written_by(self._player.role)
         while self._missing or self._under_way:
-            if helper and self._is_alone:
-                if team.may_help(helper, version, policy_dir):
-                    writers.append(team.write(helper, version, self._requests(), self._sampling))
-                helper = None
-            yield next(writers[0], None)
-            writers.rotate(-1)
+            yield next(own, None)
+            if self._helper:
+                try:
+                    yield next(self._helper)
+                except StopIteration:
+                    self._helper = None
+
+    def _written_by(self, role: Role) -> Iterator[WrittenBlock | None]:
+        return self._session.team.write(role, self._player.version, self._requests(), self._sampling)
 
     def _requests(self) -> Iterator[AskedBlock | None]:
         """Of each block that is missing and that nobody has taken; None as often as the next cannot be told yet."""
@@ -117,10 +126,6 @@ class Play:
             block = self._missing.popleft()
             turns = self._under_way[block] = self._turns_of_block(block)
             yield block, [turn.request(self._session.config.run.seed) for turn in turns]
-
-
-def _other(role: Role) -> Role:
-    return "corrector" if role == "generator" else "generator"
 
 
 def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class FakeTeam:
         self._num_calls = 0
         self._serving: dict[Role, tuple[int, float]] = {}
         """By the role whose engine it is: the version, and the skill that it has."""
+        self.looks_before_an_answer: dict[Role, int] = {}
+        """How often one looks for the next answer of a role's engine in vain."""
         self.served: list[tuple[Role, int]] = []
         self.asked: list[tuple[Role, int]] = []
         """Role and number of each block that was to be written, in their order."""
@@ -109,6 +111,8 @@ class FakeTeam:
             block, requests = asked
             self._count_call()
             self.asked.append((role, block))
+            for _ in range(self.looks_before_an_answer.get(role, 0)):
+                yield None
             texts = [self._text(request, skill) for request in requests]
             yield block, [Completion(text=t, finished=True, num_tokens=TOKENS_OF_VERSION + version) for t in texts]
 

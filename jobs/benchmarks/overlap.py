@@ -1,5 +1,5 @@
-"""A self-iteration whose roles, with engines of their own, write at the same time and help each other, beside one where
-they take turns and each has its own engines alone.
+"""A self-iteration whose roles, with engines of their own, share what there is to write, beside one where they take turns
+and each has its own engines alone.
 
 Both play with the same two engines, one of each role, in blocks of 50 questions, so that there is something to hand on.
 """
@@ -28,7 +28,7 @@ def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
 
 
 class _TakingTurns:
-    """A team whose roles have engines of their own, and which has one of them write at a time."""
+    """A team whose roles have engines of their own, and which has one of them write at a time, alone."""
 
     plays_apart = False
 

@@ -29,7 +29,7 @@ NUM_TEXTS = 10_000
 
 
 def measure(repeats: int, scratch: Path) -> Sequence[Figure]:
-    """Each round once, since a million questions take an hour and more; the smallest as often as is asked for."""
+    """Each round once, since a million questions take a quarter of an hour; the smallest as often as is asked for."""
     rounds = {num: [_round(scratch, num) for _ in range(repeats if num == min(SIZES) else 1)] for num in SIZES}
     smallest = rounds[min(SIZES)]
     figures = []
