@@ -1,5 +1,5 @@
-"""A self-iteration whose roles, with engines of their own, share what there is to write, beside one where they take turns
-and each has its own engines alone.
+"""A self-iteration whose roles, with engines of their own, share all that is to write, beside one where they take
+turns.
 
 Both play with the same two engines, one of each role, in blocks of 50 questions, so that there is something to hand on.
 """
