@@ -99,14 +99,21 @@ class Fleet:
                 if seat.health.is_there:
                     seat.update(policy, blobs)
 
-    def attend(self) -> tuple[list[Answer], list[RequestBlock]]:
+    @property
+    def calls(self) -> list[Any]:
+        """References to what engines have been asked and not answered yet."""
+        return [ref for seat in self.members for ref in seat.refs]
+
+    def attend(self, ended: set[Any] | None = None) -> tuple[list[Answer], list[RequestBlock]]:
         """Waits for the next answer, or for a moment; what is answered, and what is lost with the engines that failed.
+        Whoever has waited already, perhaps for other fleets' engines, too, says which calls have `ended`.
 
         Raises UserError from an engine; WaitTimeout if one does not start in time and those that did are too few;
         RunFailed if those that are left are too few, or if none would start.
         """
         members = self.members
-        ended = _ended([ref for seat in members for ref in seat.refs])
+        if ended is None:
+            ended = wait_for(self.calls)
         answers: list[Answer] = []
         lost: list[RequestBlock] = []
         is_one_missing = False
@@ -175,10 +182,10 @@ class Fleet:
         )
 
 
-def _ended(refs: list[Any]) -> set[Any]:
-    """The calls that have ended, once there is one or the next look is due."""
-    if not refs:
+def wait_for(calls: list[Any]) -> set[Any]:
+    """Those that have ended, once there is one or the next look is due."""
+    if not calls:
         return set()
-    ray.wait(refs, num_returns=1, timeout=_LOOK_S, fetch_local=False)
-    ended, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+    ray.wait(calls, num_returns=1, timeout=_LOOK_S, fetch_local=False)
+    ended, _ = ray.wait(calls, num_returns=len(calls), timeout=0, fetch_local=False)
     return set(ended)

@@ -1,14 +1,14 @@
 """A pool of engines that serve the same policy version, and the work that is fanned out over them."""
 
 import socket
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import ray
 
-from actors.fleet import Fleet
+from actors.fleet import Fleet, wait_for
 from actors.seat import Seat
 from medcritical_ray.config import EnginesConfig, SamplingConfig
 from medcritical_ray.engines.fan_out import OrderedBlocks
@@ -51,6 +51,7 @@ class EnginePool:
         self._least = config.least_of(self._most)
         self._fleet = Fleet([seat(f"{name}-{i}", config, max_lora_rank, mirror) for i in range(self._most)], config)
         self._fleet.grow(self._least, self._policy)
+        self._work: Work | None = None
 
     @property
     def version(self) -> int:
@@ -60,6 +61,11 @@ class EnginePool:
     def serves(self, version: int, policy_dir: Path) -> bool:
         """Whether the current version is that policy: versions of different runs have the same numbers."""
         return self._policy == served_policy(version, policy_dir)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether somebody reads what its engines write, or they help another pool."""
+        return self._work is not None
 
     @property
     def states(self) -> list[EngineState]:
@@ -94,6 +100,7 @@ class EnginePool:
         blocks: Iterable[tuple[Key, list[Request]] | None],
         sampling: SamplingConfig,
         watch: Callable[[], None] = lambda: None,
+        helper: "Callable[[], EnginePool | None]" = lambda: None,
     ) -> Iterator[tuple[Key, list[Completion]] | None]:
         """The completions of each block of requests, once each, in the order of the blocks; None while there are none,
         so that whoever reads them may see to something else. None among the blocks says that the next one is not known
@@ -102,19 +109,26 @@ class EnginePool:
         Reads `blocks` as room becomes free: `max_in_flight` of them wait at one engine, and as many again for their
         turn. Blocks of an engine that is lost are written again, with the same result. `watch` is called
         whenever `states` may have changed.
+
+        While there are blocks to hand out, the engines of the `helper` take some, if it is not at work and serves the
+        same policy, and engines of neither come and go.
         """
-        assert not self._fleet.num_in_flight, "the pool is at work already"
-        work: Work = OrderedBlocks(blocks, window=2 * self._most * self._max_in_flight)
+        work: Work = OrderedBlocks(blocks, window=0)
+        pools = [self]
+        self._begin(work)
         try:
             while not work.is_done:
-                self._hand_out(work, sampling)
-                self._fleet.grow(self._num_wanted(work), self._policy)
+                self._see_to_help(pools, work, helper)
+                self._hand_out(work, sampling, pools)
+                for pool in pools:
+                    pool._fleet.grow(pool._num_wanted(work), pool._policy)
                 watch()
-                self._take_answers(work)
+                _take_answers(work, pools)
                 finished = list(work.finished_in_order())
                 yield from finished or (None,)
         finally:
-            self._fleet.excuse()
+            for pool in pools:
+                pool._rest()
             watch()
 
     def broadcast(self, version: int, policy_dir: Path) -> None:
@@ -125,7 +139,7 @@ class EnginePool:
         are compared meanwhile: raises UserError if a file is damaged. Then, as after any error of the handing over, no
         engine is left, and those that start next serve the version before.
         """
-        assert not self._fleet.num_in_flight, "the pool is at work"
+        assert not self.is_at_work, "the pool is at work"
         self.wait_until_serving()
         policy = served_policy(version, policy_dir)
         takes_weights = policy.adapter_dir is None or policy.model_dir != self._policy.model_dir
@@ -160,17 +174,17 @@ class EnginePool:
             finally:
                 check.result()
 
-    def _num_wanted(self, work: Work) -> int:
-        """The engines that the work would keep busy. Where none come or go, no block is read only to count it: the
-        other role's engines may have room for it."""
-        if self._least == self._most:
-            return self._most
-        num_blocks = work.num_waiting + self._fleet.num_in_flight
-        return num_engines_wanted(num_blocks, per_engine=self._max_in_flight, least=self._least, most=self._most)
+    def _begin(self, work: Work) -> None:
+        assert not self.is_at_work, "the pool is at work already"
+        self._work = work
 
-    def _hand_out(self, work: Work, sampling: SamplingConfig) -> None:
+    def _rest(self) -> None:
+        self._fleet.excuse()
+        self._work = None
+
+    def _hand_out(self, work: Work, sampling: SamplingConfig, pools: "Sequence[EnginePool]") -> None:
         """Gives blocks to healthy engines, the least busy first, until all are busy or no block is left."""
-        healthy = [seat for seat in self._fleet.members if seat.health.state == "healthy"]
+        healthy = [seat for pool in pools for seat in pool._fleet.members if seat.health.state == "healthy"]
         while healthy:
             seat = min(healthy, key=lambda each: each.num_in_flight)
             block = work.next_block() if seat.num_in_flight < self._max_in_flight else None
@@ -178,8 +192,30 @@ class EnginePool:
                 return
             seat.ask(block, sampling)
 
-    def _take_answers(self, work: Work) -> None:
-        answers, lost = self._fleet.attend()
+    def _num_wanted(self, work: Work) -> int:
+        """The engines that the work would keep busy."""
+        num_blocks = work.num_waiting + self._fleet.num_in_flight
+        return num_engines_wanted(num_blocks, per_engine=self._max_in_flight, least=self._least, most=self._most)
+
+    def _see_to_help(self, pools: "list[EnginePool]", work: Work, helper: "Callable[[], EnginePool | None]") -> None:
+        """Has the helper begin, if it may, or rest when it has nothing left to do."""
+        if len(pools) == 1 and not work.is_handed_out and (found := helper()) and found._may_help(self):
+            found._begin(work)
+            pools.append(found)
+        elif len(pools) == 2 and work.is_handed_out and not pools[1]._fleet.num_in_flight:
+            pools.pop()._rest()
+        work.window = 2 * self._max_in_flight * sum(pool._most for pool in pools)
+
+    def _may_help(self, other: "EnginePool") -> bool:
+        """Blocks would wait for an engine to come while the other's have none left."""
+        all_stay = self._least == self._most and other._least == other._most
+        return all_stay and not self.is_at_work and self._policy == other._policy
+
+
+def _take_answers(work: Work, pools: Sequence[EnginePool]) -> None:
+    ended = wait_for([call for pool in pools for call in pool._fleet.calls])
+    for pool in pools:
+        answers, lost = pool._fleet.attend(ended)
         for block, completions in answers:
             work.finish(block, completions)
         for block in lost:

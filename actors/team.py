@@ -1,7 +1,7 @@
 """The team that plays a run on Ray: pools of vLLM engines write, Ray Train workers train."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,21 +46,35 @@ class RayTeam:
             started = time.monotonic()
             pool.broadcast(version, policy_dir)
             self._record(BROADCAST_SECONDS, time.monotonic() - started, role)
-        self._show(pool, role)
+        self._show(role)
 
-    def may_help(self, role: Role, version: int, policy_dir: Path) -> bool:
-        """Not where engines come and go: blocks would wait for one to come while the other role's have none left."""
-        pool = self._pools[self._players(role)]
-        engines_stay = self._config.engines.min_engines is None
-        return engines_stay and pool.version == version and pool.serves(version, policy_dir)
+    def is_free(self, role: Role) -> bool:
+        player = self._players(role)
+        return player not in self._pools or not self._pools[player].is_at_work
 
     def write(
-        self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
+        self,
+        role: Role,
+        version: int,
+        blocks: Iterable[AskedBlock | None],
+        sampling: SamplingConfig,
+        *,
+        wants_help: Callable[[], bool] = lambda: False,
     ) -> Iterator[WrittenBlock | None]:
         pool = self._pools[self._players(role)]
         assert pool.version == version, f"{role} serves version {pool.version}, not {version}"
-        pool.tell(self._note)
-        return self._counted(role, pool.map(blocks, sampling, watch=lambda: self._show(pool, role)))
+        others = [each for each in self._pools.values() if each is not pool]
+        for each in others:
+            each.tell(self._note)
+        return self._counted(
+            role,
+            pool.map(
+                blocks,
+                sampling,
+                watch=lambda: self._show(role),
+                helper=lambda: others[0] if others and wants_help() else None,
+            ),
+        )
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
         return self._train(SftTask(policy_dir=start, config=self._config.sft), demonstrations, out, name, on_step)
@@ -115,8 +129,10 @@ class RayTeam:
     def _record(self, metric: Metric, value: float, role: Role) -> None:
         self._metrics.record([Reading(name=metric.name, value=value, tags={"role": role})])
 
-    def _show(self, pool: EnginePool, role: Role) -> None:
-        self._metrics.record(fleet_readings(role, pool.states))
+    def _show(self, role: Role) -> None:
+        """The engines of each role, or of the one that is played by all."""
+        for player, pool in self._pools.items():
+            self._metrics.record(fleet_readings(player if self.plays_apart else role, pool.states))
 
     def _start(self, version: int, policy_dir: Path) -> None:
         engines = self._config.engines

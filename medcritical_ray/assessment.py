@@ -29,7 +29,7 @@ def assess_on(
     session: Session, iteration: int, solver: Player, corrector: Player | None, questions: QuestionSet, directory: Path
 ) -> Evaluation:
     """Greedy answers decide accuracy; samples, pass@K; greedy corrections of the greedy answers, the corrector, who
-    begins with the first of them if it has engines of its own."""
+    begins before all of them are written if it has engines of its own."""
     config, num_samples = session.config, session.config.evaluate.num_passes
 
     def play(name: str, player: Player, how: SamplingConfig, turns: Turns, follows: Play | None = None) -> Play:

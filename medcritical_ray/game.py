@@ -46,17 +46,22 @@ class Team(Protocol):
         """Returns when the role serves the policy as that version; an engine that comes later confirms it first."""
         ...
 
-    def may_help(self, role: Role, version: int, policy_dir: Path) -> bool:
-        """Whether the role's own engines, which nobody has asked anything, may write what the other's should: they
-        serve the policy as that version, too, or will once they have started."""
+    def is_free(self, role: Role) -> bool:
+        """Whether the role's engines write nothing, nor help those of the other role."""
         ...
 
     def write(
-        self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
+        self,
+        role: Role,
+        version: int,
+        blocks: Iterable[AskedBlock | None],
+        sampling: SamplingConfig,
+        *,
+        wants_help: Callable[[], bool],
     ) -> Iterator[WrittenBlock | None]:
         """Yields the completions of each block, in the order of the blocks; all are by the policy of that version,
         which the role must serve. None among the blocks says that the next is not known yet, None among the
-        completions that there are none for now."""
+        completions that there are none for now. While it is wanted, engines of the other role may help."""
         ...
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Has turns written by the team, block by block; each block is kept on disk as a part, which no resumed run redoes."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medcritical_ray.asked import Turns
 from medcritical_ray.config import SamplingConfig
-from medcritical_ray.game import AskedBlock, Role, Session, WrittenBlock
+from medcritical_ray.game import AskedBlock, Role, Session
 from medcritical_ray.records import Trajectory
 from medcritical_ray.rollouts import Turn
 from medcritical_ray.run.tables import iter_columns, missing_parts, part_path, write_part
@@ -25,8 +25,7 @@ class Play:
     """The trajectories of some blocks, of which those that are missing are written as the play goes on.
 
     A play that `follows` another asks about what that one writes. It may go on beside it, if their roles have engines
-    of their own: a block has its turn as soon as the other has written it. While nothing goes on beside a play, the
-    engines of the other role help it, if they serve the same policy.
+    of their own: a block has its turn as soon as the other has written it, and an engine that does not help with that.
     """
 
     def __init__(
@@ -42,6 +41,7 @@ class Play:
     ) -> None:
         self.directory = directory
         self.is_under_way = False
+        self._is_awaited = False
         self._session = session
         self._player = player
         self._sampling = sampling
@@ -49,9 +49,6 @@ class Play:
         self._turns_of_block = turns_of_block
         self._follows = follows
         self._counts: Counter[str] = Counter()
-        self._missing: deque[int] = deque()
-        self._under_way: dict[int, list[Turn]] = {}
-        self._helper: Iterator[WrittenBlock | None] | None = None
         self._going_on = self._write()
 
     def is_about_to_write(self, block: int) -> bool:
@@ -62,12 +59,13 @@ class Play:
         next(self._going_on, None)
 
     def finish(self, beside: "Sequence[Play]" = ()) -> dict[str, Any]:
-        """Writes what is still missing, and counts the trajectories of all blocks. Plays `beside` it go on as soon as
-        their engines have nothing to help with, as far as they come."""
+        """Writes what is still missing, if need be with the help of the other role's engines, and counts the
+        trajectories of all blocks. Plays `beside` it go on meanwhile, as far as they come."""
+        self._is_awaited = True
         label, num_told = f"{self.directory.parent.name}/{self.directory.name}", 0
         for num_written in self._going_on:
-            if not self._is_helped(beside):
-                for other in beside:
+            for other in beside:
+                if other.is_under_way or self._session.team.is_free(other._player.role):
                     other.go_on()
             if num_written > num_told:
                 num_told = num_written
@@ -77,15 +75,18 @@ class Play:
     def _write(self) -> Iterator[int]:
         """Yields, whenever others may go on, how many blocks are written so far."""
         self.is_under_way = True
+        role, version, policy_dir = self._player
         self._counts = _count_parts(self.directory)
-        self._missing = deque(missing_parts(self.directory, self._num_blocks))
-        num_written = self._num_blocks - len(self._missing)
-        self._session.team.serve(*self._player)
-        yield num_written
-        for answer in self._by_engines():
+        num_written = self._num_blocks - len(missing_parts(self.directory, self._num_blocks))
+        under_way: dict[int, list[Turn]] = {}
+        team, requests = self._session.team, self._requests(under_way)
+        team.serve(role, version, policy_dir)
+        if num_written == self._num_blocks:
+            yield num_written
+        for answer in team.write(role, version, requests, self._sampling, wants_help=lambda: self._is_awaited):
             if answer:
                 block, completions = answer
-                turns, version = self._under_way.pop(block), self._player.version
+                turns = under_way.pop(block)
                 trajectories = [turn.trajectory(done, version) for turn, done in zip(turns, completions, strict=True)]
                 write_part(self.directory, block, trajectories, Trajectory)
                 for each in trajectories:
@@ -94,38 +95,13 @@ class Play:
             yield num_written
         self.is_under_way = False
 
-    def _is_helped(self, beside: "Sequence[Play]") -> bool:
-        """Whether engines of the other role help. They begin to while there is something left that nobody has taken."""
-        team, (role, version, policy_dir) = self._session.team, self._player
-        if self._missing and team.plays_apart and not (self._helper or any(other.is_under_way for other in beside)):
-            helper: Role = "corrector" if role == "generator" else "generator"
-            if team.may_help(helper, version, policy_dir):
-                self._helper = self._written_by(helper)
-        return self._helper is not None
-
-    def _by_engines(self) -> Iterator[WrittenBlock | None]:
-        """What the player's engines write, and those that help: each takes the next block that nobody has."""
-        own = self._written_by(self._player.role)
-        while self._missing or self._under_way:
-            yield next(own, None)
-            if self._helper:
-                try:
-                    yield next(self._helper)
-                except StopIteration:
-                    self._helper = None
-
-    def _written_by(self, role: Role) -> Iterator[WrittenBlock | None]:
-        return self._session.team.write(role, self._player.version, self._requests(), self._sampling)
-
-    def _requests(self) -> Iterator[AskedBlock | None]:
-        """Of each block that is missing and that nobody has taken; None as often as the next cannot be told yet."""
-        while self._missing:
-            if self._follows and self._follows.is_about_to_write(self._missing[0]):
+    def _requests(self, under_way: dict[int, list[Turn]]) -> Iterator[AskedBlock | None]:
+        """Of each block that is missing; None as often as the next cannot be told yet."""
+        for block in missing_parts(self.directory, self._num_blocks):
+            while self._follows and self._follows.is_about_to_write(block):
                 yield None
-                continue
-            block = self._missing.popleft()
-            turns = self._under_way[block] = self._turns_of_block(block)
-            yield block, [turn.request(self._session.config.run.seed) for turn in turns]
+            under_way[block] = self._turns_of_block(block)
+            yield block, [turn.request(self._session.config.run.seed) for turn in under_way[block]]
 
 
 def write_nothing(directory: Path, num_blocks: int) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def corrections_by(game: Game, iteration: int, policy: Policy, attempts: Play) -
 
 
 def generate(game: Game, attempts: Play, corrections: Play) -> dict[str, Any]:
-    """Has the attempts written; a corrector with engines of its own begins with the first that are."""
+    """Has the attempts written; a corrector with engines of its own begins before all are."""
     begins = game.team.plays_apart and game.config.correct.policy != "teacher" and game.config.pairs.take_corrections
     return attempts.finish(beside=[corrections] if begins else [])
 

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,7 @@ def small_config(**parts: dict[str, Any]) -> Config:
 class FakeTeam:
     """Writes what the clinic's teacher would, or a mistake, as its policy's skill has it; trains by copying a policy.
 
-    Both roles are played by the same engine, which serves one version at a time, unless each has its own; the two start
-    together, with the first that is to be served.
+    Both roles are played by the same engine, which serves one version at a time, unless each has its own.
 
     It says "the machine died" in place of its call number `fails_at`, counted over all that it is asked to do.
     """
@@ -77,11 +76,12 @@ class FakeTeam:
         self._num_calls = 0
         self._serving: dict[Role, tuple[int, float]] = {}
         """By the role whose engine it is: the version, and the skill that it has."""
-        self.looks_before_an_answer: dict[Role, int] = {}
-        """How often one looks for the next answer of a role's engine in vain."""
         self.served: list[tuple[Role, int]] = []
         self.asked: list[tuple[Role, int]] = []
         """Role and number of each block that was to be written, in their order."""
+        self.wanted_help: set[tuple[Role, int]] = set()
+        self.helping: set[Role] = set()
+        """Roles whose engines say that they help the other's; here, they do not."""
         self.trained: list[tuple[str, str, str]] = []
         """Name of the DPO training, names of the directories of policy and reference."""
 
@@ -91,16 +91,19 @@ class FakeTeam:
             return
         self._count_call()
         self.served.append((role, version))
-        serving = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
-        if not self._serving:
-            self._serving = dict.fromkeys(("generator", "corrector"), serving)
-        self._serving[player] = serving
+        self._serving[player] = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
 
-    def may_help(self, role: Role, version: int, policy_dir: Path) -> bool:
-        return self._serving[self._player(role)][0] == version
+    def is_free(self, role: Role) -> bool:
+        return role not in self.helping
 
     def write(
-        self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
+        self,
+        role: Role,
+        version: int,
+        blocks: Iterable[AskedBlock | None],
+        sampling: SamplingConfig,
+        *,
+        wants_help: Callable[[], bool],
     ) -> Iterator[WrittenBlock | None]:
         serving, skill = self._serving[self._player(role)]
         assert serving == version, f"{role} serves version {serving}, not {version}"
@@ -111,8 +114,8 @@ class FakeTeam:
             block, requests = asked
             self._count_call()
             self.asked.append((role, block))
-            for _ in range(self.looks_before_an_answer.get(role, 0)):
-                yield None
+            if wants_help():
+                self.wanted_help.add((role, block))
             texts = [self._text(request, skill) for request in requests]
             yield block, [Completion(text=t, finished=True, num_tokens=TOKENS_OF_VERSION + version) for t in texts]
 

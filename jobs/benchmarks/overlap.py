@@ -1,5 +1,5 @@
-"""A self-iteration whose roles, with engines of their own, share all that is to write, beside one where they take
-turns.
+"""A self-iteration whose roles, with engines of their own, write at the same time and help each other, beside one
+where they take turns.
 
 Both play with the same two engines, one of each role, in blocks of 50 questions, so that there is something to hand on.
 """

@@ -124,8 +124,6 @@ def _game(directory: Path, num_questions: int) -> "tuple[Game, Any]":
 class _ReadyTexts:
     """Engines that take no time: a right text or a wrong one, as the request's seed has it."""
 
-    plays_apart = False
-
     def __init__(self, questions: Iterable[Any], teacher: Any) -> None:
         import random
 
@@ -145,7 +143,12 @@ class _ReadyTexts:
         pass
 
     def write(
-        self, role: str, version: int, blocks: "Iterable[tuple[int, list[Request]]]", sampling: "SamplingConfig"
+        self,
+        role: str,
+        version: int,
+        blocks: "Iterable[tuple[int, list[Request]]]",
+        sampling: "SamplingConfig",
+        **_: Any,
     ) -> "Iterator[tuple[int, list[Completion]]]":
         for block, requests in blocks:
             yield block, [self._texts[request.prompt][request.seed % 2] for request in requests]

@@ -31,8 +31,6 @@ def play_attempts(pool: "EnginePool", questions: "QuestionSet", config: "Config"
 class _Writers:
     """The part of a team that writes, with a policy that is served already."""
 
-    plays_apart = False
-
     def __init__(self, pool: "EnginePool") -> None:
         self._pool = pool
 
@@ -40,6 +38,6 @@ class _Writers:
         pass
 
     def write(
-        self, role: str, version: int, blocks: "Iterable[AskedBlock | None]", sampling: "SamplingConfig"
+        self, role: str, version: int, blocks: "Iterable[AskedBlock | None]", sampling: "SamplingConfig", **_: Any
     ) -> "Iterator[WrittenBlock | None]":
         return self._pool.map(blocks, sampling)

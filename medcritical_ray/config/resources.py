@@ -41,8 +41,8 @@ class EnginesConfig(Part):
         default=0,
         ge=0,
         le=MAX_ACTORS,
-        description="Further engines for corrections: those of another policy begin with the first attempts; where the "
-        "policy is the same, engines of both roles share all that is to write. 0: the same engines play both roles.",
+        description="Further engines for corrections. While they serve the same policy, and unless min_engines is set, "
+        "they and the others help each other. 0 means that the same engines play both roles.",
     )
     num_cpus: float = Field(
         default=1.0, gt=0, description="CPUs that Ray reserves per engine, and its threads; on a shared CPU 1 is best."

@@ -25,7 +25,7 @@ class OrderedBlocks(Generic[Key, Work, Result]):
 
     def __init__(self, blocks: Iterable[tuple[Key, Work] | None], window: int) -> None:
         self._source = iter(blocks)
-        self._window = window
+        self.window = window
         self._num_read = 0
         self._is_read = False
         self._pending: deque[Block[Key, Work]] = deque()
@@ -61,6 +61,11 @@ class OrderedBlocks(Generic[Key, Work, Result]):
         return len(self._waiting)
 
     @property
+    def is_handed_out(self) -> bool:
+        """Whether every block was read and none waits, as far as anybody has asked for one."""
+        return self._is_read and not self._waiting
+
+    @property
     def is_done(self) -> bool:
         """Whether every block was read and given back."""
         return self._is_read and not self._pending
@@ -71,7 +76,7 @@ class OrderedBlocks(Generic[Key, Work, Result]):
 
     def _read_one(self) -> bool:
         """Whether there was one more, and room for it."""
-        if self._is_read or len(self._pending) >= self._window:
+        if self._is_read or len(self._pending) >= self.window:
             return False
         try:
             item = next(self._source)

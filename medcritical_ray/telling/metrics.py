@@ -53,7 +53,7 @@ def _of_phase(name: str, help_text: str, *tags: str) -> Metric:
 TOKENS = Metric(
     name="medcritical_tokens",
     kind="counter",
-    help="Tokens that engines wrote, by the role that they are for, or that they played if they are for both.",
+    help="Tokens that engines wrote, by the role they played.",
     tags=("role",),
 )
 BROADCAST_SECONDS = _gauge(

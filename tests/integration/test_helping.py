@@ -2,80 +2,99 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
+from actors.pool import EnginePool
 from actors.team import RayTeam
-from jobs.benchmarks import clinic
-from medcritical_ray.asked import attempts_at
-from medcritical_ray.clinic.base import base_student_dir
 from medcritical_ray.config import Config, EnginesConfig, SamplingConfig
-from medcritical_ray.game import BASE_VERSION, AskedBlock, Role, Session, WrittenBlock
-from medcritical_ray.play import Play, Player
-from medcritical_ray.question_set import QuestionSet
-from medcritical_ray.questions import write_questions
-from medcritical_ray.records import Trajectory
-from medcritical_ray.run.tables import iter_parts
-from medcritical_ray.telling.audience import Listener
+from medcritical_ray.game import WrittenBlock
+from medcritical_ray.rollouts import Request
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+SAMPLED = SamplingConfig(temperature=1.0, max_tokens=32)
+BLOCKS = [(n, [Request(prompt=f" w{n} w{i}", seed=100 * n + i) for i in range(8)]) for n in range(12)]
 
-class Watched(RayTeam):
-    """Remembers whose engines wrote each block, and kills the corrector's engine when it has written its first."""
+SHORT = {"max_length_tokens": 128}
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config, self._remember)
-        self.writers: dict[int, Role] = {}
-        self.events: list[tuple[str, str]] = []
 
-    def write(
-        self, role: Role, version: int, blocks: Iterable[AskedBlock | None], sampling: SamplingConfig
-    ) -> Iterator[WrittenBlock | None]:
-        for answer in super().write(role, version, blocks, sampling):
-            if answer:
-                if role == "corrector" and role not in self.writers.values():
-                    kill("medcritical/helped/corrector-0#1")
-                self.writers[answer[0]] = role
-            yield answer
+class Events(list[tuple[str, str]]):
+    def note(self, event: str, **fields: str) -> None:
+        self.append((event, fields.get("engine", "")))
 
-    def _remember(self, event: str, **fields: str) -> None:
-        self.events.append((event, fields.get("engine", "")))
+
+@pytest.fixture(scope="module")
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture(scope="module")
+def team(
+    ray_cluster: None, engines_config: EnginesConfig, tied_policies: tuple[Path, Path], events: Events
+) -> Iterator[RayTeam]:
+    """One engine for each role, both of which serve version 0."""
+    engines = engines_config.model_copy(update={"separate_corrector": 1})
+    turns = {"sampling": {"max_tokens": 32}}
+    parts = {"engines": engines.model_dump(), "generate": turns, "correct": turns, "sft": SHORT, "dpo": SHORT}
+    config = Config.model_validate({"run": {"name": "helped"}, **parts})
+    with RayTeam(config, events.note) as team:
+        for role in ("generator", "corrector"):
+            team.serve(role, 0, tied_policies[0])
+        yield team
+
+
+def written(team: RayTeam, *, wants_help: bool, on_help: Callable[[], None] = lambda: None) -> list[WrittenBlock]:
+    """What the generator writes; `on_help` is called as often as the corrector's engines are seen to help."""
+    answers = []
+    for answer in team.write("generator", 0, BLOCKS, SAMPLED, wants_help=lambda: wants_help):
+        if not team.is_free("corrector"):
+            on_help()
+        answers += [answer] if answer else []
+    return answers
 
 
 def kill(actor_name: str) -> None:
-    actor = ray.get_actor(actor_name).__ray_call__.options(concurrency_group="watch")  # beside what it works on
-    os.kill(ray.get(actor.remote(lambda _: os.getpid())), signal.SIGKILL)
+    asked = ray.get_actor(actor_name).__ray_call__.options(concurrency_group="watch")  # beside what it works on
+    os.kill(ray.get(asked.remote(lambda _: os.getpid())), signal.SIGKILL)
 
 
-def attempts(team: RayTeam, config: Config, directory: Path) -> list[Trajectory]:
-    """Two of the base policy at each of 48 questions, in twelve blocks."""
-    write_questions(directory / "questions.parquet", clinic.questions(48))
-    questions = QuestionSet.whole(directory / "questions.parquet", 4)
-    session = Session(config=config, team=team, progress=Listener())
-    player = Player("generator", BASE_VERSION, base_student_dir())
-    turns = attempts_at(questions, iteration=1, num_attempts=2)
-    Play(session, directory / "attempts", player, config.generate.sampling, questions.num_blocks, turns).finish()
-    return list(iter_parts(directory / "attempts", Trajectory))
+def test_what_engines_of_both_roles_write_is_the_same_though_one_that_helps_dies(team: RayTeam, events: Events):
+    helped: list[bool] = []
+
+    def kill_once() -> None:
+        if not helped:
+            kill("medcritical/helped/corrector-0#1")
+        helped.append(True)
+
+    alone = written(team, wants_help=False)
+    assert [block for block, _ in alone] == list(range(12))
+    assert written(team, wants_help=True, on_help=kill_once) == alone
+    assert helped
+    assert ("engine died", "medcritical/helped/corrector-0") in events
+    assert team.is_free("corrector")
 
 
-def test_what_engines_of_both_roles_write_is_the_same_though_one_of_them_dies(
-    ray_cluster: None, engines_config: EnginesConfig, tmp_path: Path
+def test_engines_that_are_not_wanted_or_serve_another_policy_do_not_help(
+    team: RayTeam, tied_policies: tuple[Path, Path]
 ):
-    engines = {**engines_config.model_dump(), "max_model_len": 320}
-    alone = clinic.demo_config(run={"name": "alone"}, engines=engines)
-    helped = clinic.demo_config(run={"name": "helped"}, engines={**engines, "separate_corrector": 1})
-    (tmp_path / "alone").mkdir()
-    (tmp_path / "helped").mkdir()
-    with RayTeam(alone) as team:
-        by_one_engine = attempts(team, alone, tmp_path / "alone")
-    with Watched(helped) as watched:
-        by_two_engines = attempts(watched, helped, tmp_path / "helped")
-    assert len(by_one_engine) == 96
-    assert by_two_engines == by_one_engine
-    assert sorted(watched.writers) == list(range(12))
-    assert set(watched.writers.values()) == {"generator", "corrector"}
-    assert ("engine died", "medcritical/helped/corrector-0") in watched.events
+    def fail() -> None:
+        pytest.fail("the corrector's engine helped")
+
+    written(team, wants_help=False, on_help=fail)
+    team.serve("corrector", 0, tied_policies[1])
+    written(team, wants_help=True, on_help=fail)
+
+
+def test_no_engine_starts_to_help(ray_cluster: None, engines_config: EnginesConfig, tied_policies: tuple[Path, Path]):
+    come_and_go = engines_config.model_copy(update={"min_engines": 0})
+    with (
+        EnginePool(come_and_go, 0, tied_policies[0], name="comes") as pool,
+        EnginePool(come_and_go, 0, tied_policies[0], name="stays-away") as other,
+    ):
+        for _ in pool.map(BLOCKS, SAMPLED, helper=lambda: other):
+            assert not other.is_at_work
+        assert [engine.health.state for engine in other.states] == ["absent"]

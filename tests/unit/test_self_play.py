@@ -324,7 +324,7 @@ def test_an_initial_corrector_stays_version_0_while_the_generator_moves_on(tied_
     assert versions == {("correction", 0, 1), ("own", 1, 1)}
 
 
-def test_a_corrector_of_another_policy_begins_with_the_first_attempts_and_writes_the_same(tmp_path: Path):
+def test_a_corrector_of_its_own_begins_with_the_first_attempts_and_writes_the_same(tmp_path: Path):
     tied: dict[str, Any] = {"correct": {"policy": "initial"}, "questions": {"block_size": 2}}
     together = SmallRun(tmp_path / "together", small_config(**tied))
     apart = SmallRun(tmp_path / "apart", small_config(**tied, engines=APART))
@@ -335,46 +335,30 @@ def test_a_corrector_of_another_policy_begins_with_the_first_attempts_and_writes
     num_in_evaluation = 3 * (8 + 4)  # answers, corrections and samples of the blocks of dev and test
     last_iteration = game.team.asked[:-num_in_evaluation][-8:]
     assert last_iteration == [(role, block) for block in range(4) for role in ("generator", "corrector")]
-    dev = game.team.asked[-num_in_evaluation:][:24]
-    assert dev[:16] == [(role, block) for block in range(8) for role in ("generator", "corrector")]
-    assert dev[16:] == [("generator", block) for block in range(8)]  # samples, by a policy that the corrector is not
+    dev = game.team.asked[-num_in_evaluation:][:16]
+    assert dev == [(role, block) for block in range(8) for role in ("generator", "corrector")]
+    # Attempts may be helped with from the first; what goes on beside them, only once it is waited for.
+    assert {("generator", block) for block in range(4)} <= game.team.wanted_help
+    assert ("corrector", 0) not in game.team.wanted_help
 
 
-SHARED = [("generator", 0), ("corrector", 1), ("generator", 2), ("corrector", 3)]
-"""Four blocks that engines of the generator write with the help of the corrector's."""
-
-
-def test_engines_of_a_role_that_has_nothing_to_write_help_the_other_if_they_serve_the_same_policy(tmp_path: Path):
-    together = SmallRun(tmp_path / "together", small_config(questions={"block_size": 4}))
-    apart = SmallRun(tmp_path / "apart", small_config(questions={"block_size": 4}, engines=APART))
-    play_all(together.open())
-    game = apart.open()
-    play_all(game)
-    assert rows_of(apart) == rows_of(together)
-    assert game.team.asked[:8] == [*SHARED, *SHARED]  # answers and samples on dev, which nobody corrects yet
-    last_dev = game.team.asked[-18:][:12]
-    corrections = [("corrector", 0), ("generator", 1), ("corrector", 2), ("generator", 3)]
-    assert last_dev == [*SHARED, *SHARED, *corrections]
-
-
-def test_corrections_begin_when_no_attempt_is_left_to_help_with_though_not_all_are_written(tmp_path: Path):
-    config = small_config(questions={"block_size": 1}, generate={"num_questions": 16}, engines=APART)
-    run = SmallRun(tmp_path, config)
+def test_corrections_do_not_begin_while_their_engines_help_with_attempts_and_are_helped_afterwards(tmp_path: Path):
+    run = SmallRun(tmp_path, small_config(questions={"block_size": 2}, engines=APART))
     play_all(run.open())
     before = trajectories(run, "002/corrections")
     for name in ("attempts", "corrections"):
         shutil.rmtree(run.path / "iterations/002" / name)
-    game = run.open()
-    game.team.looks_before_an_answer["generator"] = 5
-    policy = PolicyStore(run.path / "policies").get(1)
+    game, policy = run.open(), PolicyStore(run.path / "policies").get(1)
+    game.team.helping = {"corrector"}
     attempts = attempts_by(game, 2, policy)
     corrections = corrections_by(game, 2, policy, attempts)
-    attempts.finish(beside=[corrections])
-    assert [block for role, block in game.team.asked if role == "generator"] == [0, 7, 14]
-    by_corrector = [block for role, block in game.team.asked if role == "corrector"]
-    assert by_corrector[:13] == [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 15]
-    assert by_corrector[13:] == [0, 1, 2]  # corrections, while the attempts of block 14 are still awaited
-    corrections.finish()
+    with game.run:
+        attempts.finish(beside=[corrections])
+        assert game.team.asked == [("generator", block) for block in range(4)]
+        game.team.helping = set()
+        corrections.finish()
+    assert game.team.asked[4:] == [("corrector", block) for block in range(4)]
+    assert game.team.wanted_help == set(game.team.asked)
     assert trajectories(run, "002/corrections") == before
 
 
