@@ -56,3 +56,21 @@ def test_what_waits_is_counted_as_far_as_the_window_shows_and_lost_blocks_wait_a
     assert blocks.num_waiting == 2
     blocks.put_back(lost)
     assert blocks.num_waiting == 3
+
+
+def test_all_is_handed_out_once_somebody_has_asked_in_vain_and_until_a_block_is_lost():
+    blocks = OrderedBlocks([("a", 1)], window=2)
+    block = blocks.next_block()
+    assert not blocks.is_handed_out
+    blocks.next_block()
+    assert blocks.is_handed_out
+    blocks.put_back(block)
+    assert not blocks.is_handed_out
+
+
+def test_a_window_may_grow_while_blocks_are_handed_out():
+    blocks = OrderedBlocks([("a", 1), ("b", 2)], window=1)
+    blocks.next_block()
+    assert blocks.next_block() is None
+    blocks.window = 2
+    assert blocks.next_block().key == "b"
