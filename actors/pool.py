@@ -51,7 +51,8 @@ class EnginePool:
         self._least = config.least_of(self._most)
         self._fleet = Fleet([seat(f"{name}-{i}", config, max_lora_rank, mirror) for i in range(self._most)], config)
         self._fleet.grow(self._least, self._policy)
-        self._work: Work | None = None
+        self.is_at_work = False
+        """Whether somebody reads what its engines write, or they help another pool."""
 
     @property
     def version(self) -> int:
@@ -61,11 +62,6 @@ class EnginePool:
     def serves(self, version: int, policy_dir: Path) -> bool:
         """Whether the current version is that policy: versions of different runs have the same numbers."""
         return self._policy == served_policy(version, policy_dir)
-
-    @property
-    def is_at_work(self) -> bool:
-        """Whether somebody reads what its engines write, or they help another pool."""
-        return self._work is not None
 
     @property
     def states(self) -> list[EngineState]:
@@ -115,7 +111,7 @@ class EnginePool:
         """
         work: Work = OrderedBlocks(blocks, window=0)
         pools = [self]
-        self._begin(work)
+        self._begin()
         try:
             while not work.is_done:
                 self._see_to_help(pools, work, helper)
@@ -174,13 +170,13 @@ class EnginePool:
             finally:
                 check.result()
 
-    def _begin(self, work: Work) -> None:
+    def _begin(self) -> None:
         assert not self.is_at_work, "the pool is at work already"
-        self._work = work
+        self.is_at_work = True
 
     def _rest(self) -> None:
         self._fleet.excuse()
-        self._work = None
+        self.is_at_work = False
 
     def _hand_out(self, work: Work, sampling: SamplingConfig, pools: "Sequence[EnginePool]") -> None:
         """Gives blocks to healthy engines, the least busy first, until all are busy or no block is left."""
@@ -200,7 +196,7 @@ class EnginePool:
     def _see_to_help(self, pools: "list[EnginePool]", work: Work, helper: "Callable[[], EnginePool | None]") -> None:
         """Has the helper begin, if it may, or rest when it has nothing left to do."""
         if len(pools) == 1 and not work.is_handed_out and (found := helper()) and found._may_help(self):
-            found._begin(work)
+            found._begin()
             pools.append(found)
         elif len(pools) == 2 and work.is_handed_out and not pools[1]._fleet.num_in_flight:
             pools.pop()._rest()
