@@ -62,6 +62,8 @@ class Play:
         """Writes what is still missing, if need be with the help of the other role's engines, and counts the
         trajectories of all blocks. Plays `beside` it go on meanwhile, as far as they come."""
         self._is_awaited = True
+        for play in (self, *beside):
+            play._have_served()
         label, num_told = f"{self.directory.parent.name}/{self.directory.name}", 0
         for num_written in self._going_on:
             for other in beside:
@@ -72,17 +74,22 @@ class Play:
                 self._session.progress.advance(label, num_written, self._num_blocks)
         return _as_result(self._counts)
 
+    def _have_served(self) -> None:
+        """Before anything is asked of any engine: whoever waits for one to start does not see to the others."""
+        if not self.is_under_way and missing_parts(self.directory, self._num_blocks):
+            self._session.team.serve(*self._player)
+
     def _write(self) -> Iterator[int]:
         """Yields, whenever others may go on, how many blocks are written so far."""
-        self.is_under_way = True
-        role, version, policy_dir = self._player
         self._counts = _count_parts(self.directory)
         num_written = self._num_blocks - len(missing_parts(self.directory, self._num_blocks))
-        under_way: dict[int, list[Turn]] = {}
-        team, requests = self._session.team, self._requests(under_way)
-        team.serve(role, version, policy_dir)
         if num_written == self._num_blocks:
             yield num_written
+            return
+        self.is_under_way = True
+        under_way: dict[int, list[Turn]] = {}
+        team, (role, version, _) = self._session.team, self._player
+        requests = self._requests(under_way)
         for answer in team.write(role, version, requests, self._sampling, wants_help=lambda: self._is_awaited):
             if answer:
                 block, completions = answer

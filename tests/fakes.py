@@ -79,9 +79,9 @@ class FakeTeam:
         self.served: list[tuple[Role, int]] = []
         self.asked: list[tuple[Role, int]] = []
         """Role and number of each block that was to be written, in their order."""
-        self.wanted_help: set[tuple[Role, int]] = set()
-        self.helping: set[Role] = set()
-        """Roles whose engines say that they help the other's; here, they do not."""
+        self.helped: list[Role] = []
+        """Whose engine had the help of the other one, each time that it wrote."""
+        self._at_work: set[Role] = set()
         self.trained: list[tuple[str, str, str]] = []
         """Name of the DPO training, names of the directories of policy and reference."""
 
@@ -89,12 +89,13 @@ class FakeTeam:
         player = self._player(role)
         if player in self._serving and self._serving[player][0] == version:
             return
+        assert self.is_free(role), f"the {player}'s engine is at work"
         self._count_call()
         self.served.append((role, version))
         self._serving[player] = (version, json.loads((policy_dir / "config.json").read_text())["skill"])
 
     def is_free(self, role: Role) -> bool:
-        return role not in self.helping
+        return self._player(role) not in self._at_work
 
     def write(
         self,
@@ -105,19 +106,44 @@ class FakeTeam:
         *,
         wants_help: Callable[[], bool],
     ) -> Iterator[WrittenBlock | None]:
-        serving, skill = self._serving[self._player(role)]
+        """The other role's engine helps by being at work; it is told that there is nothing left a look after the last
+        block, and the writer has ended a look after that."""
+        player = self._player(role)
+        serving, skill = self._serving[player]
         assert serving == version, f"{role} serves version {serving}, not {version}"
-        for asked in blocks:
-            if not asked:
-                yield None
-                continue
-            block, requests = asked
-            self._count_call()
-            self.asked.append((role, block))
-            if wants_help():
-                self.wanted_help.add((role, block))
-            texts = [self._text(request, skill) for request in requests]
-            yield block, [Completion(text=t, finished=True, num_tokens=TOKENS_OF_VERSION + version) for t in texts]
+        with self._working(player):
+            for asked in self._with_help(blocks, player, wants_help):
+                if not asked:
+                    yield None
+                    continue
+                block, requests = asked
+                self._count_call()
+                self.asked.append((role, block))
+                texts = [self._text(request, skill) for request in requests]
+                yield block, [Completion(text=t, finished=True, num_tokens=TOKENS_OF_VERSION + version) for t in texts]
+            yield None
+
+    def _with_help(
+        self, blocks: Iterable[AskedBlock | None], player: Role, wants_help: Callable[[], bool]
+    ) -> Iterator[AskedBlock | None]:
+        helper: Role = "corrector" if player == "generator" else "generator"
+        same = self._serving.get(helper) == self._serving[player]
+        if not (self.plays_apart and same and wants_help() and self.is_free(helper)):
+            yield from blocks
+            return
+        self.helped.append(player)
+        with self._working(helper):
+            yield from blocks
+            yield None
+
+    @contextmanager
+    def _working(self, player: Role) -> Iterator[None]:
+        assert player not in self._at_work, f"the {player}'s engine is at work already"
+        self._at_work.add(player)
+        try:
+            yield
+        finally:
+            self._at_work.discard(player)
 
     def train_sft(self, start: Path, demonstrations: Path, out: Path, *, name: str, on_step: OnStep) -> dict[str, Any]:
         return self._train(start, out, name, on_step)

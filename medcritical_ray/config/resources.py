@@ -41,7 +41,7 @@ class EnginesConfig(Part):
         default=0,
         ge=0,
         le=MAX_ACTORS,
-        description="Further engines for corrections. While they serve the same policy, and unless min_engines is set, "
+        description="Further engines for corrections. While they serve the same policy, and no engine comes or goes, "
         "they and the others help each other. 0 means that the same engines play both roles.",
     )
     num_cpus: float = Field(

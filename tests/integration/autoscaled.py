@@ -131,7 +131,7 @@ def end_a_rollout_machine() -> None:
     raylet = next(
         process
         for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "raylet" and any(node["NodeID"] in word for word in process.info["cmdline"])
+        if process.info["name"] == "raylet" and any(node["NodeID"] in word for word in process.info["cmdline"] or ())
     )
     os.kill(raylet.pid, signal.SIGKILL)
 

@@ -337,29 +337,39 @@ def test_a_corrector_of_its_own_begins_with_the_first_attempts_and_writes_the_sa
     assert last_iteration == [(role, block) for block in range(4) for role in ("generator", "corrector")]
     dev = game.team.asked[-num_in_evaluation:][:16]
     assert dev == [(role, block) for block in range(8) for role in ("generator", "corrector")]
-    # Attempts may be helped with from the first; what goes on beside them, only once it is waited for.
-    assert {("generator", block) for block in range(4)} <= game.team.wanted_help
-    assert ("corrector", 0) not in game.team.wanted_help
 
 
-def test_corrections_do_not_begin_while_their_engines_help_with_attempts_and_are_helped_afterwards(tmp_path: Path):
-    run = SmallRun(tmp_path, small_config(questions={"block_size": 2}, engines=APART))
-    play_all(run.open())
-    before = trajectories(run, "002/corrections")
+def test_the_corrector_s_engine_helps_with_attempts_before_it_corrects_and_is_helped_in_turn(tmp_path: Path):
+    together = SmallRun(tmp_path / "together", small_config(questions={"block_size": 2}))
+    apart = SmallRun(tmp_path / "apart", small_config(questions={"block_size": 2}, engines=APART))
+    play_all(together.open())
+    play_all(apart.open())
+    assert rows_of(apart) == rows_of(together)
     for name in ("attempts", "corrections"):
-        shutil.rmtree(run.path / "iterations/002" / name)
-    game, policy = run.open(), PolicyStore(run.path / "policies").get(1)
-    game.team.helping = {"corrector"}
+        shutil.rmtree(apart.path / "iterations/002" / name)
+    game, policy = apart.open(), PolicyStore(apart.path / "policies").get(1)
     attempts = attempts_by(game, 2, policy)
     corrections = corrections_by(game, 2, policy, attempts)
     with game.run:
         attempts.finish(beside=[corrections])
-        assert game.team.asked == [("generator", block) for block in range(4)]
-        game.team.helping = set()
+        # Once no attempt is left to help with, though the last is still being waited for.
+        assert game.team.asked == [*(("generator", block) for block in range(4)), ("corrector", 0)]
+        assert game.team.helped == ["generator"]
         corrections.finish()
-    assert game.team.asked[4:] == [("corrector", block) for block in range(4)]
-    assert game.team.wanted_help == set(game.team.asked)
-    assert trajectories(run, "002/corrections") == before
+    assert rows_of(apart) == rows_of(together)
+
+
+def test_what_is_complete_is_read_and_no_engine_is_asked(tmp_path: Path):
+    run = SmallRun(tmp_path, small_config(engines=APART))
+    play_all(run.open())
+    game, policy = run.open(), PolicyStore(run.path / "policies").get(1)
+    attempts = attempts_by(game, 2, policy)
+    corrections = corrections_by(game, 2, policy, attempts)
+    with game.run:
+        generated = attempts.finish(beside=[corrections])
+        corrections.finish()
+    assert generated["num_trajectories"] == len(trajectories(run, "002/attempts"))
+    assert (game.team.served, game.team.asked) == ([], [])
 
 
 class Keeper:
