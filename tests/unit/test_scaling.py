@@ -22,7 +22,7 @@ MEASURED_S = {"generate": 7.3, "correct": 12.4, "pair": 0.1, "train": 33.6, "bro
 # Rows 1 (of one engine), 5 (pairs, of both cores), 7 and 8 of `medcritical benchmark`; and what the DPO of the demo's
 # first iteration took beyond its steps.
 TWO_CORES = Rates(
-    written_tokens_per_s=8_242,
+    written_tokens_per_s=8_147,
     trained_tokens_per_s=57.4 / 2,
     attempts_per_s=5_400,
     paired_questions_per_s=1_300,
