@@ -31,10 +31,9 @@ test-unit: setup
 	tools/promtool.sh >/dev/null
 	$(BIN)/pytest tests/unit --numprocesses=auto --dist=loadfile
 
-# Two files at a time, since half of what they do is wait for processes to start, on however many cores.
 test-integration: setup
 	tools/chromium.sh
-	$(BIN)/pytest tests/integration -m "not gpu" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/integration -m "not gpu"
 
 lint: setup
 	$(BIN)/ruff check
