@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from jobs.benchmarks import MODULES
 from jobs.benchmarks.figures import Benchmark, row_of
-from jobs.cli import run_job, say
+from jobs.cli import note, run_job, say
 from jobs.parts import options
 
 SUMMARY = "measure rollouts, trainings, broadcasts and whole iterations beside what one would take instead"
@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows = ", ".join(f"{number} {name}" for number, name in MODULES.items())
     parser.add_argument("--only", default="", metavar="N,N", help=f"rows to measure; default: all of {rows}")
     parser.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="times that each is done, in turn; default: 5"
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="times that each is done, in turn; default: 5, by which all rows take an hour and a half",
     )
     options.add_json_file(parser)
 
@@ -42,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would give way to others, and peers would not
     say(_HEAD)
     for number in numbers:
+        note(f"measuring row {number}, {MODULES[number]}")
         rows[number] = _measured(number, args.repeats)
         say(*_lines(rows[number]))
         if args.json:

@@ -22,4 +22,6 @@ def _cells(figure: dict[str, Any]) -> tuple[Any, ...]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        sys.exit("error: name a file that `medcritical benchmark --json` has written")
     main(Path(sys.argv[1]))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from jobs.cli import note
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
@@ -99,10 +101,11 @@ def in_turn(repeats: int, *measures: Measure) -> list[list[float]]:
     that comes when the machine is warm, or busy."""
     values: list[list[float]] = [[] for _ in measures]
     order = list(range(len(measures)))
-    for _ in range(repeats):
+    for done in range(repeats):
         for index in order:
             values[index].append(measures[index]())
         order.reverse()
+        note(f"{done + 1} of {repeats} times")
     return values
 
 
