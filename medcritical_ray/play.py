@@ -63,7 +63,7 @@ class Play:
         trajectories of all blocks. Plays `beside` it go on meanwhile, as far as they come."""
         self._is_awaited = True
         for play in (self, *beside):
-            play._have_served()
+            play._make_ready()
         label, num_told = f"{self.directory.parent.name}/{self.directory.name}", 0
         for num_written in self._going_on:
             for other in beside:
@@ -74,7 +74,7 @@ class Play:
                 self._session.progress.advance(label, num_written, self._num_blocks)
         return _as_result(self._counts)
 
-    def _have_served(self) -> None:
+    def _make_ready(self) -> None:
         """Before anything is asked of any engine: whoever waits for one to start does not see to the others."""
         if not self.is_under_way and missing_parts(self.directory, self._num_blocks):
             self._session.team.serve(*self._player)
